@@ -7,7 +7,7 @@ more than an entry of the ledger holds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from backupd.errors import RefusedError
 from backupd.model.ledger import WHOLE, Event, PurgeBegan, SegmentRef
@@ -17,7 +17,9 @@ from backupd.planning.incarnations import Incarnation, IncarnationKey
 from backupd.repository.state.keyring_cache import CachedSegment, KeyringCache
 
 MOST_LISTED = 50_000
-"""Segments that one entry of the ledger lists at most; a purge of more begins with several entries."""
+"""Segments that one entry of the ledger lists at most; purges of more begin with several entries."""
+_FRAME = 4
+"""As many segments take the room of what else an event of them says."""
 MOST_GROWTH = 100
 """Segments of a life whose purge has begun that are added to it without a confirmation: runs that were under way then
 add one for each database and data class."""
@@ -47,14 +49,23 @@ def check_growth(life: Incarnation, found: set[SegmentRef], confirmed: int | Non
     return []
 
 
-def next_beginning(life: Incarnation, found: set[SegmentRef], stores: set[str]) -> list[Event]:
-    """Return the event that lists the next of these segments as purged; none when the ledger lists all of them."""
-    new, named = found, stores
-    if life.purge is not None:
-        new, named = found - life.purge.segments, stores | life.purge.stores
-        if not new:
-            return []
-    return [PurgeBegan(**life.key._asdict(), segments=sorted(new)[:MOST_LISTED], stores=sorted(named))]
+def beginnings(lives: Iterable[tuple[Incarnation, set[SegmentRef]]], stores: set[str]) -> list[Event]:
+    """Return the events that list the next segments as purged, each life's; none when the ledger lists all of them.
+
+    They are as many as one entry holds.
+    """
+    events, room = list[Event](), MOST_LISTED
+    for life, found in lives:
+        new, named = found, stores
+        if life.purge is not None:
+            new, named = found - life.purge.segments, stores | life.purge.stores
+            if not new:
+                continue
+        if room <= 0:
+            break
+        events.append(PurgeBegan(**life.key._asdict(), segments=sorted(new)[:room], stores=sorted(named)))
+        room -= len(new) + _FRAME
+    return events
 
 
 def forgery(store: str, listed: CachedSegment) -> str:

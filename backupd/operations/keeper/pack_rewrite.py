@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from backupd.errors import DamageError, ObjectMissingError
@@ -36,6 +36,8 @@ class TakenOut:
 
     sections: int = 0
     bytes: int = 0
+    places: frozenset[int] = field(default=frozenset(), compare=False)
+    """Where in the header the sections stand that were taken out."""
 
 
 def take_out(keeper: Keeper, store: str, header: PackHeader, choose: Choice) -> TakenOut:
@@ -69,7 +71,7 @@ def take_out(keeper: Keeper, store: str, header: PackHeader, choose: Choice) -> 
             _require_right(keeper, repository, pack.there, OpenPack(name, header, left))
     except ObjectMissingError:
         return TakenOut()  # expired meanwhile
-    return TakenOut(len(gone), sum(header.rows[index].length for index in gone))
+    return TakenOut(len(gone), sum(header.rows[index].length for index in gone), gone)
 
 
 def _pieces(before: PresenceMap, after: PresenceMap) -> Iterator[Piece]:

@@ -12,22 +12,20 @@ it saw.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
-from typing import Self
+from typing import NamedTuple, Self
 
 from backupd.errors import BackupdError, BusyError, DamageError, RefusedError, StoreError, StoreGoneError
-from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym
+from backupd.model.ids import ObjectName
 from backupd.model.ledger import Absent, Cleared, Event, Observed, SegmentRef, Shredded
 from backupd.operations.keeper.guards import check_clock, check_number
-from backupd.operations.keeper.keyrings import replace_keyring
-from backupd.operations.keeper.life_segments import check_growth, find_segments, forgery, next_beginning
-from backupd.operations.keeper.pack_rewrite import TakenOut, take_out
+from backupd.operations.keeper.life_segments import beginnings, check_growth, find_segments, forgery
+from backupd.operations.keeper.removal import clear, shred
 from backupd.operations.keeper.server_snapshots import (
-    by_keyring,
+    SnapshotHoldings,
     from_before,
     is_from_before,
     look_into_snapshots,
@@ -36,16 +34,13 @@ from backupd.operations.keeper.server_snapshots import (
 from backupd.operations.keeper.types import Keeper, Purged
 from backupd.operations.ledger import Book
 from backupd.operations.phases import Phases
-from backupd.parallel import in_parallel
 from backupd.planning.incarnations import Incarnation, IncarnationKey, Purge, TenantStates
 from backupd.planning.ledger_facts import rekeyed_to
 from backupd.repository import layout
 from backupd.repository.marks import LONGEST_RUN
 from backupd.repository.repository import Repository
 from backupd.repository.state.keyring_cache import KeyringCache
-from backupd.repository.state.pack_cache import StoredPack, segments_by_generation
-from backupd.seal.keyring import Keyring, without_lines
-from backupd.seal.pack import PackHeader
+from backupd.seal.keyring import Keyring
 from backupd.trace import Warned
 
 
@@ -95,43 +90,75 @@ class Purging:
         Raises RefusedError when it must not be purged: active, held, or not due; and when more of it turned up since it
         began than runs under way can have added, unless that number was confirmed: what the ledger lists goes first.
         """
-        grown = self._begin(key, confirmed)
-        done: list[Purged] = []
-        for name in self._caches:
-            with self._isolated(name):
-                done.append(self._on(name, key, whole=not grown))
-        for error in grown:
+        begun = self.begin([key], confirmed)
+        for error in begun.refused.values():
+            raise error
+        done = self.advance([key], begun.grown)
+        for error in begun.grown.values():
             raise error
         return done
 
-    def _begin(self, key: IncarnationKey, confirmed: int | None = None) -> list[RefusedError]:
-        life = self._due(self._keeper.book.states, key)
-        if life.purge is None:
-            self._check_clocks()
-        found = self.find(key)
-        if grown := check_growth(life, found, confirmed):
-            return grown
+    def advance(self, keys: Sequence[IncarnationKey], grown: Collection[IncarnationKey] = ()) -> list[Purged]:
+        """Take purges that began as far as they go today, on every store that can be reached.
+
+        What several of them take out of one keyring or pack is taken out at once, and each of the store's own snapshots
+        is looked into once. What stops one of them on a store does not stop the others there. None of those that have
+        `grown` comes to its end: not all that turned up is taken out.
+        """
+        done: list[Purged] = []
+        for name in self._caches if keys else ():
+            with self._isolated(name):
+                done += self._on(name, keys, grown)
+        return done
+
+    def begin(self, keys: Iterable[IncarnationKey], confirmed: int | None = None) -> PurgesBegun:
+        """Write into the ledger that incarnations are purged, and which segments they have."""
+        refused: dict[IncarnationKey, RefusedError] = {}
+        grown: dict[IncarnationKey, RefusedError] = {}
+        found: dict[IncarnationKey, set[SegmentRef]] = {}
+        lives = self._keeper.book.states
+        for key, life in self._due(lives, keys, refused).items():
+            segments = self.find(key)
+            if errors := check_growth(life, segments, confirmed):
+                grown[key] = errors[0]
+            else:
+                found[key] = segments
+        fresh = [key for key in found if lives.incarnations[key].purge is None]
+        try:
+            self._check_clocks(needed=bool(fresh))
+        except RefusedError as error:
+            refused |= dict.fromkeys(fresh, error)
 
         def decide(lives: TenantStates) -> list[Event]:
-            return next_beginning(self._due(lives, key), found, {*self._keeper.stores})
+            going = self._due(lives, found.keys() - refused.keys(), refused)
+            return beginnings(((life, found[key]) for key, life in sorted(going.items())), {*self._keeper.stores})
 
         while self._keeper.book.append(decide):
             pass  # more than one entry holds
-        return []
+        return PurgesBegun(refused, grown)
 
-    def _due(self, lives: TenantStates, key: IncarnationKey) -> Incarnation:
-        life = lives.incarnations.get(key)
-        if life is None or (life.purge is None and life not in lives.due(self._keeper.clock.now())):
-            raise RefusedError(f"tenant {key.tenant} is not due to be purged", hint="See `backupd tenant show`.")
-        return life
+    def _due(
+        self, lives: TenantStates, keys: Iterable[IncarnationKey], refused: dict[IncarnationKey, RefusedError]
+    ) -> dict[IncarnationKey, Incarnation]:
+        """Return those that are to be purged now; the others are added to `refused`."""
+        due = {life.key for life in lives.due(self._keeper.clock.now())}
+        going: dict[IncarnationKey, Incarnation] = {}
+        for key in keys:
+            life = lives.incarnations.get(key)
+            if life is None or (life.purge is None and key not in due):
+                hint = "See `backupd tenant show`."
+                refused[key] = RefusedError(f"tenant {key.tenant} is not due to be purged", hint=hint)
+            else:
+                going[key] = life
+        return going
 
-    def _check_clocks(self) -> None:
-        """Check that at least one store agrees about the time, because a purge cannot be undone.
+    def _check_clocks(self, *, needed: bool) -> None:
+        """Check that at least one store agrees about the time, because a purge cannot be undone, if one begins.
 
         Raises the first store's error.
         """
         differing: list[BackupdError] = []
-        for name in self._caches:
+        for name in self._caches if needed else ():
             try:
                 check_clock(self._keeper, name)
             except (StoreError, RefusedError) as error:
@@ -139,46 +166,120 @@ class Purging:
         if differing and len(differing) == len(self._caches):
             raise differing[0]
 
-    def _on(self, name: str, key: IncarnationKey, *, whole: bool) -> Purged:
-        keeper, repository = self._keeper, self._keeper.stores[name]
-        purge = _purge_of(keeper.book.states, key)
+    def _on(self, name: str, keys: Sequence[IncarnationKey], grown: Collection[IncarnationKey]) -> list[Purged]:
+        keeper, repository, cache = self._keeper, self._keeper.stores[name], self._caches[name]
         check_clock(keeper, name)
         keeper.book.give(name)
         # Before the packs are listed, too: what is moved from there into their folder meanwhile is seen in one of them.
         uploads = self._unfinished[name], oldest_upload(repository.store)
-        keyrings = shred(keeper, name, self._caches[name], purge.segments)
+        going = _Going({key: _purge_of(keeper.book.states, key) for key in keys}, self._isolated(name))
+        shredded = shred(keeper, name, cache, going.segments())
+        going.stop(shredded.errors)
+        unsound = {key: self._unsound_for(name, purge) for key, purge in going.purges.items()}
+        self._note(
+            Shredded(**key._asdict(), store=name, keyrings=count)
+            for key, purge in going.purges.items()
+            if ((count := shredded.of(purge.segments)[0]) or name not in purge.shredded) and not unsound[key]
+        )
+        cleared = clear(keeper, name, cache, going.segments())
+        going.stop(cleared.errors)
+        for key, purge in list(going.purges.items()):
+            going.stop_one(key, from_before(repository.store, cleared.unsound, purge.began))
+        taken = {key: cleared.of(purge.segments) for key, purge in going.purges.items()}
+        self._note(
+            Cleared(**key._asdict(), store=name, objects=taken[key][0], bytes=taken[key][1])
+            for key, purge in going.purges.items()
+            if taken[key][0] or name not in purge.cleared
+        )
+        for key in list(going.purges):
+            going.stop_one(key, unsound[key])
+        looked_at = keeper.clock.now()
+        done: list[Purged] = []
+        for key, seen in self._looked(name, going.purges):
+            purge = going.purges[key]
+            unfinished = any(is_from_before(one, purge.began) for one in uploads)
+            left = (layout.TEMPORARY,) if unfinished else (layout.KEYRINGS,) if key in grown else ()
+            still_in = seen.still_in or left
+            keyrings = shredded.of(purge.segments)[0]
+            done.append(Purged(name, key, keyrings, *taken[key], not still_in, still_in, seen.looked_into, looked_at))
+        self._note(
+            Absent(**one.life._asdict(), store=name, snapshots=list(one.looked_into))
+            for one in done
+            if one.absent and (one.keyrings or one.objects or name not in going.purges[one.life].absent)
+        )
+        return done
+
+    def _unsound_for(self, name: str, purge: Purge) -> list[BackupdError]:
+        """Return the errors of keyrings that may hold keys of a purge, and that nobody can believe."""
         known = {one.keyring for one in self._caches[name].find(purge.segments)}
         listing = {where: error for where, error in self._unsound[name].items() if where in known}
         others = {where: error for where, error in self._unsound[name].items() if where not in known}
-        unsound = [*listing.values(), *from_before(repository.store, others, purge.began)]
-        self._note(
-            Shredded(**key._asdict(), store=name, keyrings=keyrings),
-            done=bool(unsound) or (name in purge.shredded and not keyrings),
-        )
-        objects, size = clear(keeper, name, self._caches[name], purge.segments, purge.began)
-        self._note(
-            Cleared(**key._asdict(), store=name, objects=objects, bytes=size),
-            done=name in purge.cleared and not objects,
-        )
-        for error in unsound:
-            raise error
-        looked_at = keeper.clock.now()
-        seen = look_into_snapshots(keeper, name, purge, self._caches[name])
-        unfinished = any(is_from_before(one, purge.began) for one in uploads)
-        still_in = seen.still_in or ((layout.TEMPORARY,) if unfinished else () if whole else (layout.KEYRINGS,))
-        if not still_in:
-            self._note(
-                Absent(**key._asdict(), store=name, snapshots=list(seen.looked_into)),
-                done=name in purge.absent and not keyrings and not objects,
-            )
-        return Purged(name, key, keyrings, objects, size, not still_in, still_in, seen.looked_into, looked_at)
+        return [*listing.values(), *from_before(self._keeper.stores[name].store, others, purge.began)]
 
-    def _note(self, event: Event, *, done: bool) -> None:
-        if not done:
-            self._keeper.book.append(lambda _: [event])
+    def _looked(
+        self, name: str, purges: Mapping[IncarnationKey, Purge]
+    ) -> Iterator[tuple[IncarnationKey, SnapshotHoldings]]:
+        """Yield what the store's own snapshots hold of each purge; look for one after the other where that fails."""
+        cache = self._caches[name]
+        try:
+            found = look_into_snapshots(self._keeper, name, purges, cache)
+        except StoreGoneError:
+            raise
+        except (StoreError, DamageError, RefusedError):
+            for key, purge in purges.items():
+                with self._isolated(name):
+                    yield key, look_into_snapshots(self._keeper, name, {key: purge}, cache)[key]
+        else:
+            yield from found.items()
+
+    def _note(self, events: Iterable[Event]) -> None:
+        noted = list(events)
+        for at in range(0, len(noted), _EVENTS):
+            self._append(noted[at : at + _EVENTS])
+
+    def _append(self, events: list[Event]) -> None:
+        self._keeper.book.append(lambda _: events)
 
     def _isolated(self, name: str) -> _Isolated:
         return _Isolated(self.errors, name)
+
+
+_EVENTS = 100
+"""Events of one ledger entry at most: one of them may name each of a store's own snapshots."""
+
+
+class PurgesBegun(NamedTuple):
+    """The purges of which not all is in the ledger, each with the error that `Purging.purge` would raise."""
+
+    refused: Mapping[IncarnationKey, RefusedError]
+    """Those that must not begin, or go on."""
+    grown: Mapping[IncarnationKey, RefusedError]
+    """Those that began earlier, and of which more turned up than goes without a word."""
+
+
+class _Going:
+    """The purges that still go on on a store: those of which nothing stood in the way."""
+
+    def __init__(self, purges: Mapping[IncarnationKey, Purge], isolated: _Isolated) -> None:
+        self.purges = dict(purges)
+        self._isolated = isolated
+
+    def segments(self) -> frozenset[SegmentRef]:
+        """Return all their segments."""
+        return frozenset(ref for purge in self.purges.values() for ref in purge.segments)
+
+    def stop(self, errors: Iterable[tuple[frozenset[SegmentRef], BackupdError]]) -> None:
+        """Leave out the purges of segments that an error concerns, and note it."""
+        for concerned, error in errors:
+            for key in [key for key, purge in self.purges.items() if concerned & purge.segments]:
+                self.stop_one(key, [error])
+
+    def stop_one(self, key: IncarnationKey, errors: Sequence[BackupdError]) -> None:
+        """Leave out a purge if there is an error, and note that."""
+        for error in errors[:1]:
+            del self.purges[key]
+            with self._isolated:
+                raise error
 
 
 class _Isolated:
@@ -196,107 +297,6 @@ class _Isolated:
             return False
         self._errors[self._name] = error
         return True
-
-
-def shred(keeper: Keeper, store: str, cache: KeyringCache, segments: Iterable[SegmentRef]) -> int:
-    """Take these segments' lines out of every keyring of a store; returns how many keyrings were replaced.
-
-    Each is compared with the old one before, and read again afterwards. Raises DamageError for one that cannot be
-    believed.
-    """
-    written = 0
-    for where, doomed in by_keyring(cache.find(segments)).items():
-        keyring = keeper.stores[store].keyring(where)
-        if not (doomed & keyring.segments) - keyring.shredded:
-            continue
-        after, size = replace_keyring(
-            keeper,
-            store,
-            where,
-            partial(_without, doomed),
-            partial(_check_smaller, doomed),
-        )
-        if not doomed <= after.shredded:
-            raise DamageError(f"'{where}' still holds keys that were just removed from it")
-        cache.note(after, size)
-        written += 1
-    return written
-
-
-def _without(doomed: set[Pseudonym], data: bytes, keyring: Keyring) -> bytes:
-    return without_lines(data, keyring, doomed)
-
-
-def _check_smaller(doomed: set[Pseudonym], keyring: Keyring, smaller: Keyring) -> None:
-    """Raise DamageError unless the new keyring lacks the doomed lines only.
-
-    The keyring was read a second time, and that reading may have been wrong.
-    """
-    kept = {place: sealed for place, sealed in keyring.sealed.items() if keyring.index[place][0] not in doomed}
-    if (smaller.ids, smaller.index, smaller.wraps, smaller.sealed) != (keyring.ids, keyring.index, keyring.wraps, kept):
-        raise DamageError(f"'{keyring.where}' was read twice, and was not the same", hint="The next run tries again.")
-
-
-def clear(
-    keeper: Keeper, store: str, cache: KeyringCache, segments: Iterable[SegmentRef], began: datetime | None = None
-) -> tuple[int, int]:
-    """Take the segments' sections out of every pack of a store; returns the number of rewritten packs, and the bytes of
-    all sections taken out.
-
-    The packs are listed until none is new. Raises what stopped the work on single packs once all others are done, and
-    StoreError when packs keep arriving.
-    """
-    objects = size = 0
-    errors: dict[ObjectName, BackupdError] = {}
-    unsound: dict[ObjectName, BackupdError] = {}
-    for generation, doomed in sorted(segments_by_generation(segments).items()):
-        done: set[ObjectHash] = set()
-        for _ in range(_LISTINGS):
-            listed = cache.packs.refresh(keeper.stores[store], generation, keeper.threads, unsound)
-            holding = cache.packs.listing(generation, doomed) - done
-            fresh = [pack for pack in listed if pack.sha256 in holding]
-            if not fresh:
-                break
-            done |= holding
-            for taken in _take_all(keeper, store, _headers(cache, generation, fresh), doomed, errors):
-                objects, size = objects + bool(taken.sections), size + taken.bytes
-        else:
-            raise StoreError(f"packs keep arriving in generation {generation}", hint="The next run goes on.")
-    for first in (*errors.values(), *from_before(keeper.stores[store].store, unsound, began)):
-        raise first
-    return objects, size
-
-
-def _headers(cache: KeyringCache, generation: GenerationId, packs: Iterable[StoredPack]) -> Iterator[PackHeader]:
-    for pack in packs:
-        header = cache.packs.header(generation, pack.sha256)
-        if header is None:
-            raise DamageError(f"the header of '{pack.name}' is not known", hint="The next run reads it.")
-        yield header
-
-
-def _take_all(
-    keeper: Keeper,
-    store: str,
-    headers: Iterable[PackHeader],
-    doomed: set[Pseudonym],
-    errors: dict[ObjectName, BackupdError],
-) -> Iterator[TakenOut]:
-    """Take the doomed segments' sections out of these packs, several at once.
-
-    Errors of single packs are put into `errors`; raises StoreGoneError.
-    """
-
-    def choose(header: PackHeader) -> list[int]:
-        return [place for place, row in enumerate(header.rows) if row.segment in doomed]
-
-    for header, taken in in_parallel(lambda one: take_out(keeper, store, one, choose), headers, keeper.threads):
-        try:
-            yield taken.result()
-        except StoreGoneError:
-            raise
-        except (DamageError, StoreError, BusyError) as error:
-            errors[layout.pack_name(header.context.generation, header.sha256)] = error
 
 
 def check_shrunk(
@@ -359,8 +359,6 @@ def _purge_of(lives: TenantStates, key: IncarnationKey) -> Purge:
     return life.purge
 
 
-_LISTINGS = 10
-"""Times that a generation's packs are listed at most, while new ones arrive."""
 _STRAGGLING: timedelta = 3 * LONGEST_RUN
 """How long after the beginning of a purge a run that was under way may still add something of the tenant."""
 
@@ -399,23 +397,20 @@ def purge_due(keeper: Keeper, confirmed: int | None = None) -> PurgeRun:
     when more tenants are due than is usual and that number was not confirmed; then nothing was done.
     """
     with Phases(keeper.clock, keeper.trace, keeper.region).phase("purging", unit="tenants"):
-        done: list[Purged] = []
-        refused: dict[IncarnationKey, str] = {}
-        grown: list[IncarnationKey] = []
         with Purging(keeper) as purging:
             plan = plan_purges(keeper, purging)
             check_number(len(plan.due), keeper.rules.most_tenants, confirmed, "tenants")
-            for key in dict.fromkeys([*plan.due, *plan.unfinished, *plan.late]):
-                try:
-                    done += purging.purge(key, confirmed)
-                except RefusedError as error:
-                    refused[key] = error.message
-                    grown += [key] if key not in plan.due else []
+            keys = dict.fromkeys([*plan.due, *plan.unfinished, *plan.late])
+            begun = purging.begin(keys, confirmed)
+            done = purging.advance([key for key in keys if key not in begun.refused], begun.grown)
             errors, forgeries = dict(purging.errors), tuple(purging.forgeries)
         _observe(keeper, errors)
         for sentence in forgeries:
             keeper.trace.emit(Warned(sentence, "Nothing is done because of it. See `backupd manual incidents`."))
-    return PurgeRun(plan, tuple(done), refused, errors, forgeries, tuple(grown))
+    refused = {key: error.message for key, error in {**begun.refused, **begun.grown}.items()}
+    grown = tuple(key for key in refused if key not in plan.due)
+    whole = tuple(one for one in done if one.life not in begun.grown)
+    return PurgeRun(plan, whole, refused, errors, forgeries, grown)
 
 
 def plan_purges(keeper: Keeper, purging: Purging) -> PurgePlan:

@@ -16,7 +16,8 @@ from backupd.errors import DamageError, KeyRefusedError, ObjectMissingError, Ref
 from backupd.model.ids import Fingerprint, ObjectName
 from backupd.model.ledger import Event, RekeyBegan, Rekeyed, SegmentRef
 from backupd.operations.keeper.keyrings import replace_keyring
-from backupd.operations.keeper.purge import check_shrunk, shred
+from backupd.operations.keeper.purge import check_shrunk
+from backupd.operations.keeper.removal import shred
 from backupd.operations.keeper.types import Keeper
 from backupd.operations.phases import Phases
 from backupd.planning.ledger_facts import rekeyed_to
@@ -91,7 +92,7 @@ def rekey(keeper: Keeper, store: str, recipients: Sequence[bytes], secret: bytes
                     break
             # A purge may have run meanwhile, and a mark grown old: what it took from keyrings is taken again.
             keeper.book.sync()
-            shred(keeper, store, cache, _purged(keeper) - purged)
+            shred(keeper, store, cache, _purged(keeper) - purged).require()
         if done.done:
             event = Rekeyed(store=store, recipients=list(done.recipients), keyrings=done.rekeyed)
             keeper.book.append(lambda _: [event] if done.rekeyed or _unfinished(keeper, done) else [])

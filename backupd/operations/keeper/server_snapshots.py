@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from backupd.errors import BackupdError, DamageError, ObjectMissingError, RefusedError, StoreError
-from backupd.model.ids import GenerationId, ObjectName, Pseudonym
+from backupd.model.ids import ObjectName, Pseudonym
 from backupd.model.ledger import SegmentRef
 from backupd.model.text import parse_stamp
 from backupd.operations.keeper.types import Keeper
-from backupd.planning.incarnations import Purge
+from backupd.planning.incarnations import IncarnationKey, Purge
 from backupd.repository import layout
 from backupd.repository.incoming import unfinished_objects
 from backupd.repository.marks import LONGEST_RUN
@@ -20,7 +20,7 @@ from backupd.repository.packs import OpenPack, fetch_head, parse_pack, reopened
 from backupd.repository.repository import Repository
 from backupd.repository.state.pack_cache import PackCache, segments_by_generation
 from backupd.seal.documents import LIMITS
-from backupd.seal.keyring import parse_keyring
+from backupd.seal.keyring import Keyring, parse_keyring
 from backupd.seal.pack import PackContext, PackHeader, PresenceMap
 from backupd.store.base import ServerSnapshot, StoreView
 
@@ -41,36 +41,38 @@ class SnapshotHoldings:
     uploads or in what was handed in."""
 
 
-def look_into_snapshots(keeper: Keeper, store: str, purge: Purge, cache: KeyringCache) -> SnapshotHoldings:
-    """Look for the segments of a purge in every snapshot the store shows of itself.
+def look_into_snapshots(
+    keeper: Keeper, store: str, purges: Mapping[IncarnationKey, Purge], cache: KeyringCache
+) -> dict[IncarnationKey, SnapshotHoldings]:
+    """Look for the segments of purges in every snapshot the store shows of itself, each once for all of them.
 
     Raises StoreError when a snapshot cannot be looked into, or does not show what must be in it, and DamageError for a
-    pack or keyring in one that cannot be believed: then finding nothing would prove nothing.
+    pack or keyring in one that cannot be believed: then finding nothing would prove nothing. Of what came behind a
+    purge that is only so of what came before the end of the runs from before the last of these purges.
     """
     repository = keeper.stores[store]
     snapshots = repository.store.snapshots()
-    listed = cache.find(purge.segments)
-    keyrings = by_keyring(listed)
-    # Keyrings that left the store may still be in its snapshots.
-    unlisted = purge.segments - {(one.generation, one.pseudonym) for one in listed}
-    still = []
+    wanted = {ref for purge in purges.values() for ref in purge.segments}
+    began = max((purge.began for purge in purges.values()), default=None)
+    listed = cache.find(wanted)
+    still: dict[IncarnationKey, list[str]] = {key: [] for key in purges}
     for snapshot in snapshots:
         view = repository.store.view(snapshot)
         if view.stat(layout.REPOSITORY) is None:
             _must_be_older(repository, snapshot)
             continue
-        remains = holds_section(view, repository, purge.segments, cache, purge.began) or is_from_before(
-            oldest_upload(view), purge.began
-        )
-        if (
-            remains
-            or _holds_keys(view, repository, keyrings)
-            or _holds_unlisted(view, repository, unlisted, purge.began)
-        ):
-            still.append(snapshot.name)
-    if is_from_before(oldest_upload(repository.store), purge.began):
-        still.append(layout.TEMPORARY)
-    return SnapshotHoldings(tuple(snapshot.name for snapshot in snapshots), tuple(still))
+        held = set(_held_sections(view, repository, wanted, cache, began))
+        held.update(_held_keys(view, repository, (wanted, listed), began))
+        oldest = oldest_upload(view)
+        for key, purge in purges.items():
+            if not held.isdisjoint(purge.segments) or is_from_before(oldest, purge.began):
+                still[key].append(snapshot.name)
+    oldest = oldest_upload(repository.store)
+    for key, purge in purges.items():
+        if is_from_before(oldest, purge.began):
+            still[key].append(layout.TEMPORARY)
+    names = tuple(snapshot.name for snapshot in snapshots)
+    return {key: SnapshotHoldings(names, tuple(found)) for key, found in still.items()}
 
 
 def holds_section(
@@ -86,15 +88,26 @@ def holds_section(
     the view, and remembered. What nobody can believe and came when runs from before a purge that `began` then were
     over is left out. Raises DamageError, RefusedError.
     """
-    return any(
-        _generation_holds(view, PackContext(repository.info().repository, generation), doomed, cache.packs, began)
-        for generation, doomed in segments_by_generation(segments).items()
-    )
+    return any(True for _ in _held_sections(view, repository, segments, cache, began))
 
 
-def _generation_holds(
+def _held_sections(
+    view: StoreView,
+    repository: Repository,
+    segments: Iterable[SegmentRef],
+    cache: KeyringCache,
+    began: datetime | None,
+) -> Iterator[SegmentRef]:
+    """Yield the segments of which packs in the view hold a section, or may, as `holds_section` says."""
+    for generation, doomed in segments_by_generation(segments).items():
+        context = PackContext(repository.info().repository, generation)
+        for segment in _held_in_generation(view, context, doomed, cache.packs, began):
+            yield generation, segment
+
+
+def _held_in_generation(
     view: StoreView, context: PackContext, doomed: set[Pseudonym], packs: PackCache, began: datetime | None
-) -> bool:
+) -> Iterator[Pseudonym]:
     known, holding = packs.known(context.generation), packs.listing(context.generation, doomed)
     for info in view.list(layout.packs_folder(context.generation)):
         sha256 = layout.place_of(info.name).sha256
@@ -115,9 +128,8 @@ def _generation_holds(
             continue
         there = _map_of(view, info.name, header)
         # Of more bytes than header and map speak of, nobody knows whose they are.
-        if info.size != there.pack_size or any(index in there for index in places):
-            return True
-    return False
+        suspect = info.size != there.pack_size
+        yield from (header.rows[index].segment for index in places if suspect or index in there)
 
 
 def _map_of(view: StoreView, name: ObjectName, header: PackHeader) -> PresenceMap:
@@ -131,29 +143,26 @@ def holds_key(
 
     `listed` are those of them that live keyrings list. Raises DamageError for a keyring that cannot be believed.
     """
-    unlisted = segments - {(one.generation, one.pseudonym) for one in listed}
-    return _holds_keys(view, repository, by_keyring(listed)) or _holds_unlisted(view, repository, unlisted, None)
+    return any(True for _ in _held_keys(view, repository, (segments, listed), None))
 
 
-def _holds_keys(view: StoreView, repository: Repository, keyrings: Mapping[ObjectName, set[Pseudonym]]) -> bool:
-    for where, doomed in keyrings.items():
+def _held_keys(
+    view: StoreView,
+    repository: Repository,
+    wanted: tuple[set[SegmentRef], Sequence[CachedSegment]],
+    began: datetime | None,
+) -> Iterator[SegmentRef]:
+    """Yield the wanted segments of which keyrings in the view hold a key; with them those that live keyrings list."""
+    segments, listed = wanted
+    for where, doomed in by_keyring(listed).items():
         try:
             data = view.get(where, 0, LIMITS["keyring"] + 1)
         except ObjectMissingError:
             continue  # made later, or gone with its generation
-        keyring = parse_keyring(data, repository.signers, where)
-        if (doomed & keyring.segments) - keyring.shredded:
-            return True
-    return False
-
-
-def _holds_unlisted(
-    view: StoreView, repository: Repository, unlisted: Iterable[SegmentRef], began: datetime | None
-) -> bool:
-    wanted: dict[GenerationId, set[Pseudonym]] = {}
-    for generation, pseudonym in unlisted:
-        wanted.setdefault(generation, set()).add(pseudonym)
-    for generation, doomed in wanted.items():
+        yield from _keys_in(parse_keyring(data, repository.signers, where), doomed)
+    # Keyrings that left the store may still be in its snapshots.
+    unlisted = segments - {(one.generation, one.pseudonym) for one in listed}
+    for generation, doomed in segments_by_generation(unlisted).items():
         for info in view.list(layout.keyrings_folder(generation)):
             if layout.place_of(info.name).kind is not layout.ObjectKind.KEYRING:
                 continue
@@ -163,9 +172,11 @@ def _holds_unlisted(
                 if began is None or is_from_before(info.modified, began):
                     raise
                 continue
-            if (doomed & keyring.segments) - keyring.shredded:
-                return True
-    return False
+            yield from _keys_in(keyring, doomed)
+
+
+def _keys_in(keyring: Keyring, doomed: set[Pseudonym]) -> Iterator[SegmentRef]:
+    return ((keyring.ids.generation, segment) for segment in (doomed & keyring.segments) - keyring.shredded)
 
 
 def by_keyring(segments: Iterable[CachedSegment]) -> dict[ObjectName, set[Pseudonym]]:

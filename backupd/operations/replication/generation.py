@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Self
 from backupd.errors import UNSOUND, DamageError
 from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RunId, SnapshotName
 from backupd.operations.backup.generation import new_id
-from backupd.operations.keeper.purge import check_shrunk, clear, shred
+from backupd.operations.keeper.purge import check_shrunk
+from backupd.operations.keeper.removal import clear, shred
 from backupd.operations.replication.needs import Loss, NeedsSurvey, PackNeeds
 from backupd.operations.replication.objects import Keyrings, WantedPack
 from backupd.planning.ledger_facts import Copies, Explained, explain_absences, explain_copies
@@ -205,8 +206,8 @@ class Purges:
             refs = [(self._generation, segment) for segment in late]
             with KeyringCache.opened(keeper.cache_path(target), keeper.repository, keeper.tags) as cache:
                 check_shrunk(keeper.book, target, cache, self._copying.sink)
-                shred(keeper, target, cache, refs)
-                clear(keeper, target, cache, refs)
+                shred(keeper, target, cache, refs).require()
+                clear(keeper, target, cache, refs).require()
             keeper.book.give(target)
         return purged
 

@@ -29,7 +29,7 @@ def half(tmp_path):
     erase(TenantDesk(offline.keeper.book, offline.clock, HALF_A_YEAR, DAY, frozenset()), acme)
     place = offline.keeper.book._place
     with Purging(offline.keeper) as purging:
-        purging._begin(IncarnationKey(acme, 1))
+        assert not purging.begin([IncarnationKey(acme, 1)]).refused
     offline.keeper = replace(offline.keeper, stores={"disk": offline.repository})
     place.stores.pop("far")
     purge(offline, IncarnationKey(acme, 1))

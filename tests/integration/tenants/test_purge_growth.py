@@ -65,7 +65,7 @@ def test_a_life_that_grows_loses_what_the_ledger_lists_all_the_same(handmade: Ha
     handmade.erase("bob")
     bob = handmade.life("bob")
     with Purging(handmade.keeper) as purging:
-        purging._begin(bob)
+        purging.begin([bob])
     list_many(handmade, 150)
     assert purge_due(handmade.keeper).grown == (bob,)
     assert handmade.pseudonym("bob") not in {segment for _, segment, _ in handmade.sections()}
