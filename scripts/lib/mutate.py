@@ -24,7 +24,7 @@ LAWS, UNIT = "tests/laws", "tests/unit"
 MODULES: dict[str, tuple[str, ...]] = {
     "planning/retention": (f"{UNIT}/planning/test_retention.py", f"{LAWS}/test_retention_laws.py"),
     "planning/expiry": (f"{LAWS}/test_expiry_laws.py",),
-    "planning/lifecycle": (f"{LAWS}/test_lifecycle_laws.py",),
+    "planning/lifecycle": (f"{UNIT}/planning/test_lifecycle.py", f"{LAWS}/test_lifecycle_laws.py"),
     "planning/deadlines": (f"{UNIT}/planning/test_deadlines.py", f"{LAWS}/test_deadline_laws.py"),
     "planning/ledger_facts": (f"{UNIT}/planning/test_ledger_facts.py", f"{LAWS}/test_ledger_laws.py"),
     "planning/verify": (f"{LAWS}/test_verify_laws.py",),
