@@ -21,8 +21,8 @@ T = TypeVar("T")
 
 SIZE: Final = 1 << 20
 """Bytes of it: enough for some leases, entries and a keyring of thousands of segments."""
-_SPARE: Final = 16
-"""It is put back only where so many times its size is free: on a store that is almost full it would be in the way."""
+SMALLEST: Final = SIZE >> 4
+"""Less is not worth an object."""
 
 
 class BallastedStore(ForwardingStore):
@@ -62,10 +62,25 @@ class BallastedStore(ForwardingStore):
 
 
 def lay_ballast(store: Store, random: Callable[[int], bytes]) -> None:
-    """Put the ballast where it is missing and there is room for it; a store that refuses it goes without."""
+    """Put the ballast where it is missing, as much of it as there is room for; a store that refuses it goes without.
+
+    So it comes back where it was given up and nothing was removed: what was free then would soon be used by backups.
+    """
     with suppress(StoreError):
-        if store.stat(BALLAST) is not None:
-            return
-        space = store.space()
-        if space is None or space.free >= _SPARE * SIZE:
-            put_document(store, BALLAST, random(SIZE))  # random, as no file system makes that smaller
+        there = store.stat(BALLAST)
+        if there is not None:
+            space = store.space()
+            if there.size >= SIZE or space is None or space.free < SIZE:
+                return
+            store.remove(BALLAST)  # and laid whole
+        size = SIZE
+        while not _laid(store, random(size)) and size > SMALLEST:  # random, as no file system makes that smaller
+            size //= 2
+
+
+def _laid(store: Store, data: bytes) -> bool:
+    try:
+        put_document(store, BALLAST, data)
+    except StoreFullError:
+        return False
+    return True
