@@ -38,8 +38,11 @@ def open_answering(
 
 
 @contextmanager
-def suggesting_others(context: Context, region: RegionName, name: str) -> Iterator[None]:
-    """Have an error about a store that is away, or refuses us, say which other stores `--store` would read from."""
+def suggesting_others(context: Context, region: RegionName, name: str, *, named: bool = False) -> Iterator[None]:
+    """Have an error about a store that is away, or refuses us, say which other stores `--store` would read from.
+
+    The message begins with the store's name, unless it is `named` where the error is printed.
+    """
     try:
         yield
     except (StoreGoneError, StoreAuthError) as error:
@@ -47,7 +50,8 @@ def suggesting_others(context: Context, region: RegionName, name: str) -> Iterat
         if not others or "--store" in error.hint:
             raise
         said = f"Another store of the region may answer: give {' or '.join(f'--store {other}' for other in others)}."
-        raise type(error)(f"{name}: {error.message}", hint=" ".join(filter(None, (said, error.hint)))) from error
+        message = error.message if named else f"{name}: {error.message}"
+        raise type(error)(message, hint=" ".join(filter(None, (said, error.hint)))) from error
 
 
 def _first_answering(context: Context, region: RegionName, names: tuple[str, ...], trace: Trace) -> str:

@@ -176,7 +176,7 @@ def _verify(context: Context, place: tuple[RegionName, str], scope: Scope, trace
     region, store = place
     try:
         with (
-            suggesting_others(context, region, store),
+            suggesting_others(context, region, store, named=True),
             open_repository(context.telling(trace), region, store) as repository,
             verify_index(context, region, store) as checked,
         ):

@@ -80,7 +80,7 @@ def _signatories(signed: list[Signed], attestation: Attestation, trusted: Collec
 
 def _left(chain: Chain | None) -> Iterator[str]:
     if chain is None:
-        yield "the ledger, because none was given"
+        yield "the ledger, because none was given: --ledger takes a copy of the region's folder"
     yield "the stores as they are now"
 
 

@@ -127,6 +127,7 @@ def test_a_store_that_was_asked_for_is_not_replaced(node: NodeFolder, server: Ss
         done = node.run(*question, "--store", "far")
         assert done.returncode == 6, (question, done.stderr.decode())
         assert b"give --store disk" in done.stderr, (question, done.stderr.decode())
+        assert done.stderr.count(b"far: ") == 1, (question, done.stderr.decode())
 
 
 def test_none_that_answers_is_said(node: NodeFolder, server: Sshd) -> None:
