@@ -95,6 +95,7 @@ ROWS = {
         "integration/drill/test_report_commands.py::test_damage_on_a_store_is_told_everywhere",
         "integration/tenants/test_attestation.py::test_one_byte_changed_is_found",
         "integration/tenants/test_attestation.py::test_a_ledger_without_its_events_is_found",
+        MACHINE,
     ),
     "marks": (
         "integration/keeper/test_expire.py::test_a_mark_nobody_removed_blocks_for_a_day",
@@ -102,7 +103,7 @@ ROWS = {
         "integration/backup/test_long_backups.py::test_a_run_that_keepers_take_for_killed_gets_no_record",
         MACHINE,
     ),
-    "leases": ("contract/test_lease.py::test_what_is_no_lease_holds_nobody_up",),
+    "leases": ("contract/test_lease.py::test_what_is_no_lease_holds_nobody_up", MACHINE),
     "what a node hands in (`incoming/`)": (
         "integration/keeper/test_ingest.py::test_nothing_is_taken_that_a_node_may_not_add",
         "integration/keeper/test_ingest.py::test_what_a_node_does_later_harms_nothing_that_was_taken",
@@ -114,6 +115,7 @@ ROWS = {
         "integration/ledger/test_verify.py::test_a_help_file_that_is_not_what_was_put_is_named",
         "integration/keeper/test_keeper_commands.py::test_a_keeper_that_joined_after_init_is_reported",
         "integration/keeper/test_ingest.py::test_a_repository_with_the_hash_of_another_recover_is_not_made",
+        "unit/operations/test_store_profile.py::test_a_document_of_another_version_is_not_put",
     ),
     "the store's own snapshots": (
         "integration/tenants/test_attestation.py::test_a_snapshot_nobody_can_look_into_stands_in_the_way",
@@ -144,6 +146,8 @@ ROWS = {
     "definitions: functions, checks, views, types": (
         "integration/drill/test_drill_hostile.py::test_an_owners_code_reads_no_secret_in_a_drill",
         "integration/daemon/test_units.py::test_a_server_of_the_drills_unit_sees_nothing_of_it",
+        "integration/restore/test_restore_files.py::test_rows_in_a_script_hold_no_commands",
+        "integration/restore/test_recover.py::test_rows_in_a_script_hold_no_commands",
     ),
     "checks, indexes, domains of live tables, before a restore in place": (
         "integration/restore/test_inplace_hostile.py::test_a_look_runs_no_code_of_an_owner",
@@ -193,6 +197,9 @@ ROWS = {
 
 CANNOT = {
     "A false snapshot, signed with a stolen key.": (
+        MACHINE,
+        "integration/keeper/test_retention_liars.py::test_records_that_lie_about_no_time_drive_nothing_out",
+        "integration/keeper/test_retention_liars.py::test_a_false_record_is_removed_and_missed_by_nobody",
         "cli/test_readme.py::test_every_command_in_readme_and_manual_works",  # `incidents` says what to do
     ),
     "A ledger cut short, on a machine that never saw it longer.": (
@@ -261,7 +268,11 @@ PROMISES = {
         "integration/restore/test_round_trip.py",
         "integration/drill/test_drill.py::test_a_database_of_every_type_is_green",
     ),
-    "A tenant is gone from every copy by its deadline": ("laws/test_lifecycle_machine.py::TestLifecycle",),
+    "A tenant is gone from every copy by its deadline": (
+        "laws/test_lifecycle_machine.py::TestLifecycle",
+        MACHINE,
+        "integration/tenants/test_purge_growth.py::test_a_life_that_grows_loses_what_the_ledger_lists_all_the_same",
+    ),
     "Nothing of another tenant changes": (
         "integration/tenants/test_purge.py::test_a_purge_takes_one_tenant_and_nothing_else",
         "integration/tenants/test_holds.py::test_a_held_tenant_stays_and_everybody_else_goes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
@@ -28,6 +29,8 @@ _Stamp = Annotated[str, msgspec.Meta(pattern=rf"\A{STAMP_FORM}\Z")]
 _Tenant = Annotated[TenantId, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 _Generation = Annotated[GenerationId, msgspec.Meta(pattern=rf"\A{RUN_FORM}\Z")]
 _Pseudonym = Annotated[Pseudonym, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+MOST_SNAPSHOTS: Final = 100_000
+"""Snapshots that one event names at most: an entry of more could become too large to be read."""
 _Snapshot = Annotated[SnapshotName, msgspec.Meta(pattern=rf"\A{SNAPSHOT_FORM}\Z")]
 _Drill = Annotated[DrillId, msgspec.Meta(pattern=rf"\A{RUN_FORM}\Z")]
 _Recipient = Annotated[Fingerprint, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
@@ -324,3 +327,8 @@ _CODEC: Final = Codec("ledger entry", LedgerEntry)
 encode_entry = _CODEC.encode
 decode_entry = _CODEC.decode
 """Decodes an entry. An event this program does not know is damage: otherwise a deletion could be overlooked."""
+
+
+def in_entries(names: Sequence[SnapshotName]) -> list[list[SnapshotName]]:
+    """Return snapshots in parts that one entry holds each, at least one: a thief of a node can make any number."""
+    return [list(names[at : at + MOST_SNAPSHOTS]) for at in range(0, max(1, len(names)), MOST_SNAPSHOTS)]

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from backupd.errors import UNSOUND, BackupdError, BusyError, DamageError, StoreError
 from backupd.model.documents import PackRef, Record
 from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Pseudonym, RunId, SnapshotName
-from backupd.model.ledger import ClassExpired, Event, Expired, ExpiryBegan
+from backupd.model.ledger import ClassExpired, Event, Expired, ExpiryBegan, in_entries
 from backupd.model.ranges import bits_of, to_mask
 from backupd.model.text import parse_stamp, stamp
 from backupd.operations.keeper.dated_records import RecordTimes
@@ -46,6 +47,7 @@ from backupd.planning.expiry import (
     leftovers,
     plan,
 )
+from backupd.planning.incarnations import TenantStates
 from backupd.planning.ledger_facts import expired_on, explain_absences, proven_on
 from backupd.planning.retention import Decision, RetentionAlarm, decide, upcoming_losses
 from backupd.repository import layout
@@ -190,8 +192,11 @@ class Expiry:
             # In the ledger before anything goes: a writer that reads it checks what is still there.
             readable = {decision.snapshot.name for decision in wanted.decisions}
             unread = {place.snapshot for item in wanted.unread if (place := layout.place_of(item.name)).snapshot}
-            began = ExpiryBegan(store=self._name, snapshots=sorted({*wanted.expiring, *(unread - readable)}))
-            keeper.book.append(lambda _: [began, *self._aging(wanted.removals)])
+            leaving = in_entries(sorted({*wanted.expiring, *(unread - readable)}))
+            began: list[Event] = [ExpiryBegan(store=self._name, snapshots=names) for names in leaving]
+            for one in began[:-1]:
+                keeper.book.append(partial(_said, one))
+            keeper.book.append(lambda _: [began[-1], *self._aging(wanted.removals)])
             keeper.book.give(self._name)
             # Records of generations that are left alone go, too: what only they need goes when nobody adds there any
             # more.
@@ -393,6 +398,10 @@ def _recorded(
             raise DamageError(f"record '{name}' names sections that its packs do not list") from error
         sections[sha256] = sections.get(sha256, 0) | mask
     return Recorded(name, _exported(record), sections)
+
+
+def _said(event: Event, _: TenantStates) -> list[Event]:
+    return [event]
 
 
 def _exported(record: Record) -> datetime:

@@ -11,7 +11,7 @@ from datetime import datetime
 from backupd.errors import UNSOUND, DamageError, RefusedError
 from backupd.model.documents import LedgerHead
 from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName
-from backupd.model.ledger import Event, Verified
+from backupd.model.ledger import Event, Verified, in_entries
 from backupd.model.text import parse_stamp
 from backupd.operations.ledger import Book
 from backupd.parallel import in_parallel
@@ -135,14 +135,15 @@ def note_proven(book: Book, store: str, proven: Collection[SnapshotName]) -> lis
 
     Raises what `Book.append` does.
     """
-    new: list[SnapshotName] = []
+    new: set[SnapshotName] = set()
 
     def decide(_: TenantStates) -> list[Event]:
-        new[:] = sorted(set(proven) - proven_on(book.chain.entries(), store))
-        return [Verified(store=store, snapshots=list(new))] if new else []
+        names = in_entries(sorted(set(proven) - proven_on(book.chain.entries(), store)))[0]
+        return [Verified(store=store, snapshots=names)] if names else []
 
-    book.append(decide)
-    return new
+    while events := book.append(decide):
+        new.update(name for event in events if isinstance(event, Verified) for name in event.snapshots)
+    return sorted(new)
 
 
 def _own_copy(repository: Repository, own: Store | None) -> OwnLedger:

@@ -11,13 +11,14 @@ import pytest
 from fix_handmade_keeper import DAY, HandmadeKeeper
 
 from backupd.errors import DamageError, UsageError
+from backupd.model import ledger
 from backupd.model.documents import Record
 from backupd.model.ids import SnapshotName
-from backupd.model.ledger import Verified
+from backupd.model.ledger import ExpiryBegan, Verified
 from backupd.model.text import stamp
 from backupd.operations.keeper.false_records import remove_false
 from backupd.operations.keeper.holds import survey
-from backupd.operations.verify import Scope, Tools, verify
+from backupd.operations.verify import Scope, Tools, note_proven, verify
 from backupd.planning.retention import RetentionPolicy
 from backupd.planning.verify import Mismatch, parse_share
 from backupd.repository import layout
@@ -201,3 +202,17 @@ def test_what_nobody_knows_of_a_record_takes_no_memory(daily: HandmadeKeeper) ->
     seen = survey(daily.repository, 1).records[name]
     assert seen.extra.keys() == {"handed"}
     assert seen.follows == tuple(reversed(names[-200:]))
+
+
+def test_more_snapshots_than_an_entry_holds_are_named_in_several(
+    daily: HandmadeKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many a thief makes, no entry becomes too large to be read, and an expiry comes to its end."""
+    monkeypatch.setattr(ledger, "MOST_SNAPSHOTS", 2)
+    names = [daily.backup(days, "ada") for days in (99, 98, 97, 96, 95)]
+    assert note_proven(daily.keeper.book, "disk", names) == sorted(names)
+    assert [len(event.snapshots) for event in daily.events(Verified)] == [2, 2, 1]
+    assert note_proven(daily.keeper.book, "disk", names) == []
+    daily.expire()
+    assert [event.snapshots for event in daily.events(ExpiryBegan)] == [names[:2], names[2:4], names[4:]]
+    assert [*daily.repository.records()] == []

@@ -347,7 +347,7 @@ def test_names_that_psql_cannot_copy_to_become_scripts(place: Place) -> None:
     place.small.snapshot({SHARED: Content((odd, *like), facts=facts())})
     assert place.run().returncode == 0
     assert place.text("app/shared/uploaded/public.two_lines.sql") == (
-        b'COPY "public"."two\nlines" ("a\nb") FROM STDIN;\n1\n\\.\n'
+        b'COPY "public"."two\nlines" ("a\nb") FROM STDIN WITH (ENCODING :\'rows_encoding\');\n1\n\\.\n'
     )
     assert "\\ir 'shared/uploaded/public.two_lines.sql'" in place.text("app/load.sql").decode()
     found = sorted(path.name.lower() for path in (place.folder / "out/app/shared/uploaded").glob("*.copy"))
