@@ -271,3 +271,19 @@ def test_status_of_a_store_that_is_not_there(kept: NodeFolder) -> None:
     (kept.folder / "disk").rename(kept.folder / "elsewhere")
     done = kept.run("status")
     assert (done.returncode, b"the store's folder" in done.stdout + done.stderr) == (6, True)
+
+
+def test_a_false_snapshot_is_removed_by_its_name(kept: NodeFolder) -> None:
+    """A dry run says what would go; a name that nobody ever saw is refused; then nothing misses it."""
+    kept.json("backup")
+    first, second = [one["name"] for one in kept.json("snapshots", "be")["regions"][0]["snapshots"]]
+    assert kept.json("verify", "be")["stores"][0]["clean"]
+    shown = kept.json("expire", "be", "--false", second, "--dry-run")["stores"][0]
+    assert (shown["plan"]["objects"], shown["expired"]) == (1, None)
+    unknown = kept.run("expire", "be", "--false", f"{first[:-1]}x")
+    assert (unknown.returncode, b"has no snapshot" in unknown.stderr) == (2, True)
+    done = kept.run("expire", "be", "--false", second)
+    assert (done.returncode, b"removed 1 object of 1 false snapshot" in done.stdout) == (0, True)
+    assert [one["name"] for one in kept.json("snapshots", "be")["regions"][0]["snapshots"]] == [first]
+    assert kept.json("verify", "be")["stores"][0]["clean"]
+    assert kept.json("expire", "be")["stores"][0]["expired"]["snapshots"] == 0
