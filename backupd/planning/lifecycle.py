@@ -127,9 +127,9 @@ def hold(states: TenantStates, tenant: TenantId, reference: str, review: datetim
     if known is not None:
         raise RefusedError(f"hold {reference} on this tenant was released", hint="Give a new hold a new reference.")
     current = states.current(tenant)
-    if current.purged:
+    if current.purge is not None:
         raise RefusedError(
-            f"the purge of tenant {tenant} began at {stamp(current.purge.began) if current.purge else ''}",
+            f"the purge of tenant {tenant} began at {stamp(current.purge.began)}",
             hint="Nothing of it can be held any more.",
         )
     return [Held(tenant=tenant, hold=reference, review=stamp(review))]

@@ -125,18 +125,21 @@ def test_a_hold_is_put_once_and_its_review_may_move() -> None:
 
 
 def test_a_hold_is_released_once() -> None:
-    """One that is not there is named."""
+    """One that is not there is named, and beside it what this tenant has, and nobody else's."""
     due = START + 40 * DAY
     event = Released(tenant=ADA, hold="CASE-1", due=stamp(due))
     assert lifecycle.release(after(HOLD), ADA, "CASE-1", due) == [event]
     assert lifecycle.release(after(HOLD, event), ADA, "CASE-1", due) == []
-    for tenant, reference in ((ADA, "CASE-2"), (BOB, "CASE-1")):
+    states = after(HOLD, Held(tenant=ADA, hold="AUDIT", review=HOLD.review))
+    for tenant, reference, hint in (
+        (ADA, "CASE-2", 'Did you mean "CASE-1"?'),
+        (ADA, "9", "Known are AUDIT, CASE-1."),
+        (BOB, "CASE-1", "There is none on this tenant: look at its name."),
+    ):
         with pytest.raises(RefusedError) as raised:
-            lifecycle.release(after(HOLD), tenant, reference, due)
-        assert (raised.value.message, raised.value.hint) == (
-            f"tenant {tenant} has no hold {reference}",
-            "`backupd tenant show` lists its holds.",
-        )
+            lifecycle.release(states, tenant, reference, due)
+        assert raised.value.message == f"tenant {tenant} has no hold {reference}"
+        assert raised.value.hint == hint
 
 
 def test_who_is_to_be_erased_keeps_an_earlier_date() -> None:
@@ -167,6 +170,7 @@ def test_a_request_to_erase_that_stands_is_not_repeated_behind_a_hold() -> None:
     assert lifecycle.erase(released, ADA, dates(2)) == [
         ErasureRequested(**of(), **{**stamps(2), "since": stamps(3)["since"]})
     ]
+    assert lifecycle.erase(released, ADA, dates(3, "query")) == [ErasureRequested(**of(), **stamps(3, "query"))]
     unsubscribed = after(Unsubscribed(**of(), **stamps(3)), HOLD)
     released = foreseen(unsubscribed, [Released(tenant=ADA, hold="CASE-1", due=stamp(late + 30 * DAY))], late)
     assert lifecycle.erase(released, ADA, dates(3)) == [ErasureRequested(**of(), **stamps(3))]
