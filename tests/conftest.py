@@ -4,6 +4,7 @@ pytest_plugins = [
     "fix_internal_errors",
     "fix_clock",
     "fix_postgres",
+    "fix_summaries",
     "fix_nodes",
     "fix_recover",
     "fix_regions",

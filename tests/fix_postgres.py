@@ -41,7 +41,7 @@ def unique(prefix: str) -> str:
     return f"{prefix}_{secrets.token_hex(4)}"
 
 
-def _quick_folder() -> Path:
+def quick_folder() -> Path:
     """Memory where there is plenty: creating a database there takes a tenth of the time."""
     memory = Path("/dev/shm")
     usable = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 << 30
@@ -52,7 +52,7 @@ def _quick_folder() -> Path:
 def postgres_of(request: pytest.FixtureRequest) -> Iterator[Callable[[int], Server]]:
     """The run's server of a major version, started on first use."""
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or secrets.token_hex(8)
-    base = _quick_folder() / f"backupd-pg-{run[:16]}"
+    base = quick_folder() / f"backupd-pg-{run[:16]}"
     handles: list[Any] = []
     servers: dict[int, Server] = {}
 

@@ -89,6 +89,22 @@ class StatusAnswer(JobAnswer, frozen=True, kw_only=True):
         ]
 
 
+class UnreadAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of tables that a backup took over unread, because no block of them had changed."""
+
+    extents: int = 0
+    bytes: int = 0
+    """Size of the heap blocks of these extents."""
+    reason: str = ""
+    """Why everything was read; empty where each extent was decided about, and where nothing is to be skipped."""
+    read: dict[str, int] = {}
+    """How many extents were read, by the reason."""
+    compared: int = 0
+    """Extents that were read only to be compared with what skipping them would have given (an audit)."""
+    differences: list[tuple[int, int]] = []
+    """The extents that were not the same: oid of the table and first block of each."""
+
+
 class BackupReport(msgspec.Struct, frozen=True, kw_only=True):
     """The figures of a snapshot that was published."""
 
@@ -113,6 +129,7 @@ class BackupReport(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     missing: int = 0
     """Objects of earlier runs that were no longer on the store; when there are any, this is a full copy."""
+    unread: UnreadAnswer = UnreadAnswer()
 
 
 class DatabaseBackup(msgspec.Struct, frozen=True, kw_only=True):

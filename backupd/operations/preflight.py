@@ -16,17 +16,21 @@ from backupd.model.tenancy import (
 )
 from backupd.operations.backup.region import find_members
 from backupd.planning.mapping.tables import map_tables, never_read, require_mapped, tenant_columns
-from backupd.postgres.connect import Source, connect, other_database
+from backupd.postgres.connect import Connection, Source, connect, other_database
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.preflight import preflight
+from backupd.postgres.source.wal_summaries import cure, find_obstacle
 from backupd.repository.repository import Repository
 
 UNMAPPED = "unmapped"
 """Code of findings about the tables' tenants, not about the role or the server."""
 
 
-def check_source(source: Source, tenancy: Tenancy) -> tuple[Finding, ...]:
-    """Return everything that prevents a complete backup of each database the label stands for, errors first."""
+def check_source(source: Source, tenancy: Tenancy, incremental: str = "off") -> tuple[Finding, ...]:
+    """Return everything that prevents a complete backup of each database the label stands for, errors first.
+
+    Unless `incremental` is off, also what its server lacks for parts of tables to be taken over unread.
+    """
     found: list[Finding] = []
     try:
         for member in find_members(source, tenancy):
@@ -35,9 +39,20 @@ def check_source(source: Source, tenancy: Tenancy) -> tuple[Finding, ...]:
                 inventory = read_inventory(connection, tenant_columns(tenancy))
                 found += preflight(connection, place, inventory, never_read(tenancy, inventory))
                 found += _mapping_findings(tenancy, inventory)
+        if incremental != "off":
+            with connect(source) as connection:
+                found += _summary_findings(connection, required=incremental == "require")
     except BackupdError as error:
         found.append(_refusal(error))
     return _errors_first(found)
+
+
+def _summary_findings(connection: Connection, *, required: bool) -> list[Finding]:
+    obstacle = find_obstacle(connection)
+    if obstacle is None:
+        return []
+    severity = Severity.ERROR if required else Severity.WARNING
+    return [Finding(severity, "incremental", f"everything is read: {obstacle.value}", cure(connection, obstacle))]
 
 
 @dataclass(frozen=True, slots=True)

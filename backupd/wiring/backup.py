@@ -44,7 +44,15 @@ def backup_job(context: Context, region: RegionName, label: str) -> BackupJob:
     """Return the description of a database that a backup of it needs."""
     from backupd.operations.backup import BackupJob
 
-    return BackupJob(region, label, source_of(context, region, label), tenancy_of(context, region, label))
+    section = context.config.regions[region].databases[label]
+    return BackupJob(
+        region,
+        label,
+        source_of(context, region, label),
+        tenancy_of(context, region, label),
+        incremental=section.incremental,
+        audit_every=section.incremental_audit,
+    )
 
 
 def backup_node(context: Context, region: RegionName, store: str, trace: Trace) -> Node:

@@ -24,7 +24,7 @@ from backupd.errors import BackupdError, SourceError, StoreError, UnmappedError
 from backupd.model.text import counted
 
 if TYPE_CHECKING:
-    from backupd.model.answers import BackupReport
+    from backupd.model.answers import BackupReport, UnreadAnswer
     from backupd.model.ids import RegionName
     from backupd.operations.backup.region import BackupOutcome, BackupTarget
     from backupd.operations.hooks import HookEvent
@@ -43,6 +43,14 @@ def backup(
     database: DatabaseOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read and where it would go, and read no rows.")
+    ] = False,
+    audit: Annotated[
+        bool,
+        typer.Option(
+            "--audit",
+            help="Read everything, and compare it with what would have been taken over unread. Without a difference, "
+            "this ends the distrust that an earlier one left.",
+        ),
     ] = False,
     quiet: QuietOption = False,
     config: ConfigOption = None,
@@ -75,7 +83,7 @@ def backup(
             for name in context.regions(region or [])
         }
         for name, some in targets.items():
-            _back_up_region(context, name, some, results)
+            _back_up_region(context, name, [one.auditing() for one in some] if audit else some, results)
     return results.finish("backups", BackupAnswer)
 
 
@@ -181,6 +189,17 @@ def _lines(name: str, report: BackupReport) -> Iterator[str]:
     yield f"{name}: snapshot {report.snapshot}"
     yield f"  {counted(report.tables, 'table')}, {counted(report.rows, 'row')}, {size(report.read)}"
     yield f"  {size(report.new)} new, sent {size(report.sent)} in {counted(report.objects, 'object')}"
+    yield from _unread_lines(report.unread)
     if report.missing:
         yield f"  a full copy: {counted(report.missing, 'object')} of earlier runs were missing"
     yield f"  exported snapshot held {report.held_seconds:.1f} s, {report.seconds:.1f} s in all"
+
+
+def _unread_lines(unread: UnreadAnswer) -> Iterator[str]:
+    if unread.extents:
+        yield f"  {output.human_bytes(unread.bytes)} of tables not read: no block of them has changed"
+    if unread.reason:
+        yield f"  everything was read: {unread.reason}"
+    if unread.compared:
+        found = counted(len(unread.differences), "difference") if unread.differences else "no difference"
+        yield f"  {counted(unread.compared, 'unchanged part')} of tables compared: {found}"

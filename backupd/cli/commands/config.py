@@ -135,7 +135,8 @@ def _databases(context: Context) -> Iterator[_Contact]:
 
     for region in context.regions([]):
         for label in context.databases(region):
-            found = check_source(source_of(context, region, label), tenancy_of(context, region, label))
+            incremental = context.config.regions[region].databases[label].incremental
+            found = check_source(source_of(context, region, label), tenancy_of(context, region, label), incremental)
             unmapped = all(one.code == UNMAPPED for one in found if one.severity is Severity.ERROR)
             status = UnmappedError.exit_code if unmapped else SourceError.exit_code
             yield _Contact(f"{region}/{label}", found, status)

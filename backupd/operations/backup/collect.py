@@ -78,6 +78,8 @@ class Collector:
         """Keyed digests of the manifests that are being written."""
         self.manifests: dict[Pseudonym, int] = {}
         """Numbers of the sections with this run's manifests."""
+        self.listener: Callable[[TaskDone], None] | None = None
+        """Called with each task that a worker has done."""
         self.read = 0
         self.read_rows = 0
         self.new = 0
@@ -125,6 +127,8 @@ class Collector:
         return self._target.uploader.spooled <= self._spool_size
 
     def done(self, done: TaskDone) -> None:
+        if self.listener is not None:
+            self.listener(done)
         self.worker_of[done.task] = done.worker
         placed = left_out = size = 0
         for pseudonym, packed in done.spans:

@@ -23,6 +23,8 @@ from backupd.operations.backup.generation import keyed_tag
 from backupd.operations.backup.last_times import read_last_times
 from backupd.operations.backup.source_content import FileTask, Reading
 from backupd.operations.backup.tasks import TableTask, in_encoding, plan_tasks
+from backupd.operations.backup.unread import Unread, before_export, look_behind
+from backupd.planning.incremental.facts import Look, Reason
 from backupd.planning.mapping.names import NamePatterns
 from backupd.planning.mapping.tables import map_tables, never_read, require_mapped, tenant_columns
 from backupd.postgres.client_programs import Client, client, find_programs
@@ -72,17 +74,18 @@ def read_database(
     with client(programs, holder.parameters()) as started, ExitStack() as watched:
         waiters = watched.enter_context(giving_way(source, holder, node.lock_timeout, node.clock.monotonic))
         setups = _setups(node, started, exported, spool, onto)
-        tables = in_encoding(
-            plan_tasks(mapping.tables, inventory.by_name(), _mask_keeper(onto, exported.database)),
-            rows_encoding(holder.connection.info.parameter_status("server_encoding") or "UTF8"),
-        )
+        unread = Unread(job, node, onto, exported.database)
+        decisions = unread.prepare(held.look, (source, holder, inventory))
+        tables = _tasks(mapping, held, onto, cut=unread.remembers)
         last = read_last_times(node.state, job.label)
-        size = sum(_size(task) for task in tables)
+        wanted = unread.divide(tables, decisions, collector)
+        size = sum(_size(task) for task in wanted)
         node.trace.emit(PhaseStarted(READING, job.label, size, expected=last.reading if last is not None else None))
         collector.begin(node.trace, job.label, waiters.check)
+        collector.listener = unread.take
         with WorkerPool(setups, _worker_environment(node), collector) as pool:
             try:
-                files = _read_all(pool, tables, _Files(started, holder, names, job, mapping))
+                files = _read_all(pool, wanted, _Files(started, holder, names, job, mapping, len(tables)))
                 with connect_beside(source, holder) as free:
                     sequences = read_sequences(holder.connection, free)
                 with translated():
@@ -99,13 +102,22 @@ def read_database(
             seconds = node.clock.monotonic() - held.since
             node.trace.emit(PhaseDone(READING, job.label, seconds))
             reading = Reading(
-                exported, mapping, inventory, names, collector, facts, job.tenancy.kind, tables, files, seconds
+                exported, mapping, inventory, names, collector, facts, job.tenancy.kind, tables, unread, files, seconds
             )
             _check_sums(reading)
             closing = SegmentClosing(SegmentEntries(reading, onto), collector, onto, len(setups))
             pool.close_segments(closing.closings())
             pool.finish()
     return reading, closing
+
+
+def _tasks(mapping: TenancyMap, held: HeldSource, onto: RunTarget, *, cut: bool) -> list[TableTask]:
+    """Return the tasks that read all rows; `cut` is whether tables are cut into extents."""
+    database = held.holder.exported.database
+    extent_of = _extent_keeper(onto, database) if cut else None
+    tasks = plan_tasks(mapping.tables, held.inventory.by_name(), _mask_keeper(onto, database), extent_of)
+    encoding = held.holder.connection.info.parameter_status("server_encoding") or "UTF8"
+    return in_encoding(tasks, rows_encoding(encoding))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +127,8 @@ class _Files:
     names: NamePatterns
     job: BackupJob
     mapping: TenancyMap
+    first: int
+    """The first number of a task that is no table's."""
 
 
 def _read_all(pool: WorkerPool, tables: list[TableTask], wanted: _Files) -> list[FileTask]:
@@ -127,13 +141,13 @@ def _read_all(pool: WorkerPool, tables: list[TableTask], wanted: _Files) -> list
             wanted.holder.end_readers()  # pg_dump, too, which would be waited for while others wait for the tables
             raise
         ddl = schema.result()
-    files = _files(ddl, dump_globals(wanted.client, wanted.holder.connection, wanted.names), wanted, len(tables))
+    files = _files(ddl, dump_globals(wanted.client, wanted.holder.connection, wanted.names), wanted)
     pool.run([file.task for file in files])
     return files
 
 
-def _files(ddl: Ddl, globals_: dict[str | None, str], wanted: _Files, first: int) -> list[FileTask]:
-    owner = wanted.names.whole
+def _files(ddl: Ddl, globals_: dict[str | None, str], wanted: _Files) -> list[FileTask]:
+    owner, first = wanted.names.whole, wanted.first
     found: list[tuple[str, str | None, bytes]] = [("ddl-head", owner, ddl.head)]
     found += [("ddl", tenant, data) for tenant, data in sorted(ddl.entries.items(), key=lambda pair: pair[0] or "")]
     found += [
@@ -195,6 +209,20 @@ def _mask_keeper(onto: RunTarget, database: str) -> Callable[[MappedTable, int],
     return mask_of
 
 
+def _extent_keeper(onto: RunTarget, database: str) -> Callable[[MappedTable, int], int]:
+    """Return a function that keeps the size of a table's extents as long as they do not become too many."""
+
+    def extent_of(mapped: MappedTable, usual: int) -> int:
+        tag = keyed_tag(onto.generation, "extents", database, mapped.table.schema, mapped.table.table)
+        kept = onto.index.extents.extent_blocks(tag)
+        if kept is None or usual > 2 * kept:
+            onto.index.extents.set_extent_blocks(tag, usual)
+            return usual
+        return kept
+
+    return extent_of
+
+
 def _check_sums(reading: Reading) -> None:
     """Raise SourceError unless every row that PostgreSQL sent is in exactly one segment."""
     for task in reading.tables:
@@ -223,6 +251,8 @@ class HeldSource:
     inventory: Inventory
     since: float
     """When the export began, by the monotonic clock in seconds."""
+    look: Look | Reason | None
+    """What the server knows of changed blocks; None where nothing is to be skipped."""
 
 
 @contextmanager
@@ -233,7 +263,8 @@ def held_source(source: Source, job: BackupJob, node: Node) -> Iterator[HeldSour
     SourceError naming the first thing that is missing and its cure, RefusedError when the server's clock is not this
     machine's, and what `hold` does.
     """
-    columns, since = tenant_columns(job.tenancy), node.clock.monotonic()
+    pair, columns = before_export(source, job), tenant_columns(job.tenancy)
+    since = node.clock.monotonic()
     with ExitStack() as stack:
         before = node.clock.now()
         try:
@@ -252,7 +283,7 @@ def held_source(source: Source, job: BackupJob, node: Node) -> Iterator[HeldSour
         for finding in findings:
             if finding.severity is Severity.WARNING:
                 node.trace.emit(Warned(f"{job.label}: {finding.message}", finding.hint))
-        yield HeldSource(source, holder, inventory, since)
+        yield HeldSource(source, holder, inventory, since, look_behind(source, holder, pair, node))
 
 
 def require_same_time(instant: datetime, between: tuple[datetime, datetime], tolerance: timedelta) -> None:

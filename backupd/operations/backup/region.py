@@ -5,7 +5,7 @@ databases behind one configured label.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backupd.errors import BackupdError, StoreError
 from backupd.model.answers import BackupReport
@@ -31,6 +31,10 @@ class BackupTarget:
     keepers: Collection[str] | None
     jobs: tuple[BackupJob, ...]
     node: Node
+
+    def auditing(self) -> BackupTarget:
+        """Return the same target for a run that reads everything and compares it with what would have been skipped."""
+        return replace(self, jobs=tuple(replace(job, audit_now=True) for job in self.jobs))
 
 
 @dataclass(frozen=True, slots=True)

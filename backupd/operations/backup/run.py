@@ -145,6 +145,7 @@ def _publish(
         watch.check(needed.packs_needed())
         record = _record(context, reading, needed)
         snapshot = _publish_record(context, record)
+        reading.unread.published()
     keep_last_times(node.state, context.job.label, LastTimes(reading.held_seconds, phases.seconds()))
     return BackupReport(
         snapshot=snapshot,
@@ -162,6 +163,7 @@ def _publish(
         held_seconds=reading.held_seconds,
         seconds=node.clock.monotonic() - started,
         missing=context.missing,
+        unread=reading.unread.answer(),
     )
 
 

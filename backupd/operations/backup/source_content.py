@@ -9,6 +9,7 @@ from backupd.model.inventory import Inventory
 from backupd.model.tenancy import TenancyKind, TenancyMap
 from backupd.operations.backup.collect import Collector
 from backupd.operations.backup.tasks import TableTask
+from backupd.operations.backup.unread import Unread
 from backupd.planning.mapping.names import NamePatterns
 from backupd.postgres.source.exported import ExportedSnapshot
 from backupd.postgres.source.facts import SourceFacts
@@ -35,6 +36,7 @@ class Reading:
     facts: dict[str | None, SourceFacts]
     tenancy_kind: TenancyKind
     tables: list[TableTask]
+    unread: Unread
     files: list[FileTask] = field(default_factory=list)
     held_seconds: float = 0.0
 

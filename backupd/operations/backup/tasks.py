@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from backupd.model.inventory import Table, TableKind, TableName
 from backupd.model.tenancy import ClassPolicy, Column, ForeignKeyPath, MappedTable, Tenant
+from backupd.planning.incremental.extents import TableExtent, extent_blocks
 from backupd.postgres.settings import copied
 from backupd.postgres.source.select import GRID, block_ranges, read_tables, select_rows
 from backupd.rows.protocol import CopyTask
@@ -43,14 +44,20 @@ class TableTask:
     copy: CopyTask
     blocks: int
     """Blocks of 8 KiB in this range."""
+    extent: TableExtent
+    """Where this range begins and ends."""
 
 
 def plan_tasks(
-    mapped: Iterable[MappedTable], tables: Mapping[TableName, Table], mask_of: Callable[[MappedTable, int], int]
+    mapped: Iterable[MappedTable],
+    tables: Mapping[TableName, Table],
+    mask_of: Callable[[MappedTable, int], int],
+    extent_of: Callable[[MappedTable, int], int] | None = None,
 ) -> list[TableTask]:
     """Return the tasks that read every row to be backed up exactly once, largest first, numbered from 0 in that order.
 
-    `mask_of` is called with a table and the mask this would choose for it, and returns the one to use.
+    `mask_of` is called with a table and the mask this would choose for it, and returns the one to use; so is
+    `extent_of` with the blocks of an extent, where tables are to be cut into extents.
     """
     planned: list[TableTask] = []
     for one in mapped:
@@ -60,7 +67,12 @@ def plan_tasks(
             targets = read_tables(table, one.route)
             locks = tuple((tables[name].oid, sql) for name, sql in targets)
             joined = [tables[name] for name, _ in targets[1:]]
-            planned.extend(_of_table(one, table, joined, locks, mask))
+            hash_join = may_hash(table, joined)
+            grid = _grid(joined) if hash_join else GRID
+            tenants = _tenants_known(table, one)
+            if extent_of is not None and tenants is not None:
+                grid = extent_of(one, extent_blocks(tenants, table.blocks))
+            planned.extend(_of_table(one, table, locks, _Cut(mask, grid, hash_join)))
     planned.sort(key=lambda task: -task.blocks)
     return [_numbered(task, number) for number, task in enumerate(planned)]
 
@@ -76,6 +88,7 @@ def in_encoding(tasks: Iterable[TableTask], encoding: str) -> list[TableTask]:
             task.place,
             replace(task.copy, sql=copied(task.copy.sql, encoding), encoding=encoding),
             task.blocks,
+            task.extent,
         )
         for task in tasks
     ]
@@ -90,11 +103,18 @@ def usual_mask(table: Table, mapped: MappedTable) -> int:
     return min((1 << nearest) - 1, WIDEST_MASK)
 
 
-def _of_table(
-    mapped: MappedTable, table: Table, joined: Sequence[Table], locks: tuple[tuple[int, str], ...], mask: int
-) -> Iterable[TableTask]:
-    hash_join = may_hash(table, joined)
-    ranges = block_ranges(table.blocks, _grid(joined) if hash_join else GRID)
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """The places at which a table is divided, and its rows are cut."""
+
+    mask: int
+    grid: int
+    """Blocks of a range."""
+    hash_join: bool
+
+
+def _of_table(mapped: MappedTable, table: Table, locks: tuple[tuple[int, str], ...], cut: _Cut) -> Iterable[TableTask]:
+    ranges = block_ranges(table.blocks, cut.grid)
     for place, blocks in enumerate(ranges):
         selection = select_rows(table, mapped.route, blocks if len(ranges) > 1 else None)
         tenant = mapped.route.tenant if isinstance(mapped.route, Tenant) else None
@@ -107,11 +127,12 @@ def _of_table(
             mapped.null_to_shared,
             locks,
             mapped.table.dotted if selection.routed else "",
-            mask,
-            hash_join,
+            cut.mask,
+            cut.hash_join,
         )
         size = (blocks.end or table.blocks) - blocks.start
-        yield TableTask(mapped, table, place, copy, max(0, size))
+        extent = TableExtent(blocks.start, blocks.end)
+        yield TableTask(mapped, table, place, copy, max(0, size), extent)
 
 
 def may_hash(table: Table, joined: Sequence[Table]) -> bool:
@@ -139,11 +160,19 @@ def _grid(joined: Sequence[Table]) -> int:
 def _numbered(task: TableTask, number: int) -> TableTask:
     from msgspec.structs import replace
 
-    return TableTask(task.mapped, task.table, task.place, replace(task.copy, task=number), task.blocks)
+    return TableTask(task.mapped, task.table, task.place, replace(task.copy, task=number), task.blocks, task.extent)
 
 
 def _mean(table: Table) -> int:
     return table.size // table.rows if table.rows else 0
+
+
+def _tenants_known(table: Table, mapped: MappedTable) -> int | None:
+    """Return how many tenants share a table's extents; None where nobody knows, or each has to read other tables."""
+    if isinstance(mapped.route, ForeignKeyPath):
+        return None
+    known = not isinstance(mapped.route, Column) or dict(table.distinct).get(mapped.route.column)
+    return _tenants(table, mapped) if known else None
 
 
 def _tenants(table: Table, mapped: MappedTable) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 from backupd.clock import Clock
 from backupd.model.ids import RegionName
@@ -26,6 +27,12 @@ class BackupJob:
     """The database's configured label."""
     source: Source
     tenancy: Tenancy
+    incremental: Literal["auto", "off", "require"] = "off"
+    """Whether extents without a changed block are taken over unread: where the server can, never, or without fail."""
+    audit_every: timedelta = timedelta(days=7)
+    """After how long everything is read again and compared with what would have been skipped."""
+    audit_now: bool = False
+    """Whether this run does so, and, where it finds no difference, ends the distrust that an earlier audit left."""
 
 
 @dataclass(frozen=True, slots=True)

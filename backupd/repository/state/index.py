@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from backupd.model.ids import Fingerprint, GenerationId, ObjectHash, Pseudonym, RepositoryId, RunId
+from backupd.repository.state.extents import ExtentMemory
 from backupd.repository.state.index_file import (
     IndexFile,
     is_damage,
@@ -24,6 +25,9 @@ from backupd.repository.state.index_file import (
 )
 from backupd.repository.state.run_state import RunState
 from backupd.trace import NoTrace, Trace
+
+_OF_EXTENTS = ("grids", "readings", "extents", "extents_read")
+"""Tables whose rows rely on sections of the generation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class Index:
         self.path = path
         self._file = IndexFile(path)
         self.runs = RunState(self._file)
+        self.extents = ExtentMemory(self._file)
 
     @classmethod
     @contextmanager
@@ -138,6 +143,7 @@ class Index:
             "tables",
             "definitions",
             "recipients",
+            *_OF_EXTENTS,
         ]
         if known is None or known.repository != generation.repository:
             tables.append("records")
@@ -253,6 +259,10 @@ class Index:
 
     def _forget_sections(self, where: str, *values: object) -> None:
         rows = self._file.rows(f"SELECT id, pseudonym, number, ids FROM sections WHERE {where}", *values)  # noqa: S608 - no input in it
+        if rows:
+            # Extents refer to sections by numbers, which may be given anew.
+            for table in ("readings", "extents", "extents_read"):
+                self._file.write(f"DELETE FROM {table}")  # noqa: S608 - one of three constants
         for section, pseudonym, number, ids in rows:
             self._file.write("DELETE FROM segments WHERE pseudonym = ? AND number = ?", pseudonym, number)
             self._file.database.executemany(

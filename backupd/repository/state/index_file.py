@@ -14,7 +14,7 @@ from typing import Any
 from backupd.errors import BackupdError, BusyError, ConfigError, SpoolFullError
 from backupd.trace import Trace, Warned
 
-_FORM = 3
+_FORM = 4
 """Version of the tables below, stored as SQLite's user_version: an index of another form is not read."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS generation (
@@ -36,6 +36,11 @@ CREATE TABLE IF NOT EXISTS records (
   name TEXT PRIMARY KEY, generation TEXT NOT NULL, place INTEGER NOT NULL, published INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ledger (seq INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS recipients (fingerprint TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS grids (tag BLOB PRIMARY KEY, blocks INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS readings (database BLOB PRIMARY KEY, base BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS extents (place BLOB PRIMARY KEY, database BLOB NOT NULL, spans BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS extents_read (place BLOB PRIMARY KEY, database BLOB NOT NULL, spans BLOB);
+CREATE TABLE IF NOT EXISTS audits (label TEXT PRIMARY KEY, audited REAL NOT NULL, distrusted INTEGER NOT NULL);
 """
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 

@@ -1,0 +1,286 @@
+"""Take extents over unread, by the server's WAL summaries and what the index remembers; or read and compare (an audit).
+
+The order is: a checkpoint before the snapshot is exported, so that the next run's window begins close to it; the
+export; a checkpoint behind it, and a look at the summaries; the decision for each extent; the reading of the others;
+and, after the record is published, the memory for the next run. Anything that is missing on the way makes the run read.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from backupd.errors import RefusedError
+from backupd.model.answers import UnreadAnswer
+from backupd.model.inventory import Inventory, TableName
+from backupd.operations.backup.generation import keyed_tag
+from backupd.planning.incremental.extents import identity, why_never, why_read, why_whole
+from backupd.planning.incremental.facts import Base, BlockChanges, Look, Reason, TableFacts, WalPair
+from backupd.planning.incremental.window import find_window, next_base
+from backupd.postgres.connect import connect
+from backupd.postgres.failures import translated
+from backupd.postgres.settings import TEXT
+from backupd.postgres.source.exported import Holder, connect_beside
+from backupd.postgres.source.wal_summaries import (
+    LookLimit,
+    find_obstacle,
+    look_at,
+    note_checkpoint,
+    read_changes,
+    read_table_facts,
+)
+from backupd.repository.state.extents import AuditState, RememberedExtent
+from backupd.rows.protocol import TaskDone, unpack_span
+from backupd.trace import Warned
+
+if TYPE_CHECKING:
+    from backupd.operations.backup.collect import Collector, RunTarget
+    from backupd.operations.backup.tasks import TableTask
+    from backupd.operations.backup.types import BackupJob, Node
+    from backupd.postgres.connect import Source
+    from backupd.rows.segment_names import SegmentNames
+
+_FORM = 1
+"""Version of what is remembered of an extent: one of another version is not found."""
+_PLACE = 16
+"""Bytes of an extent's identity in the index."""
+BLOCK = 8192
+"""Bytes of a heap block."""
+_NAMED = 3
+"""Differences that a warning names."""
+
+
+_AFTER_DIFFERENCE = (
+    "Report it, with the server's version; `backupd backup --audit` ends this when it finds no difference."
+)
+
+
+class ExtentDifference(NamedTuple):
+    """An extent that an audit found to differ from what skipping would have given."""
+
+    oid: int
+    block: int
+
+
+def before_export(source: Source, job: BackupJob) -> WalPair | Reason | None:
+    """Force a checkpoint, so that few changes are looked for by the next run; return its pair, or why there is none.
+
+    None where nothing is to be skipped. Raises RefusedError where the job requires what the server cannot do.
+    """
+    if job.incremental == "off":
+        return None
+    with connect(source) as connection:
+        pair = find_obstacle(connection) or note_checkpoint(connection)
+    if isinstance(pair, Reason) and job.incremental == "require":
+        raise RefusedError(
+            f'nothing can be skipped, as incremental = "require" asks for: {pair.value}',
+            hint="`backupd config check --connect` names the statements that help.",
+        )
+    return pair
+
+
+def look_behind(source: Source, holder: Holder, before: WalPair | Reason | None, node: Node) -> Look | Reason | None:
+    """Look at the server behind the exported snapshot; see `before_export`."""
+    if not isinstance(before, WalPair):
+        return before
+    with connect_beside(source, holder) as beside:
+        return look_at(holder.connection, beside, [before], LookLimit(node.lock_timeout, node.clock))
+
+
+class Unread:
+    """The extents of one run: those taken over, and those read to be remembered. For one thread."""
+
+    def __init__(self, job: BackupJob, node: Node, onto: RunTarget, database: str) -> None:
+        self._job, self._node, self._onto = job, node, onto
+        self._memory = onto.index.extents
+        self._database = keyed_tag(onto.generation, "database", job.label, database)
+        self._routing = self._place([job.label, *_routing(onto.names)]).hex()
+        self._places: dict[int, bytes] = {}
+        """The identity of each extent that is read and may be remembered, by its task."""
+        self._compared: dict[int, tuple[bytes, ExtentDifference]] = {}
+        """The extents that an audit compares, by their tasks."""
+        self._next: Base | None = None
+        self._reasons: Counter[Reason] = Counter()
+        self._taken = self._blocks = 0
+        self._differences: list[ExtentDifference] = []
+        self._audit: AuditState = self._memory.audit(job.label)
+        self._reason: Reason | None = None
+
+    @property
+    def remembers(self) -> bool:
+        """True when what is read is worth remembering, so that tables are to be cut into extents."""
+        return self._next is not None
+
+    def prepare(self, look: Look | Reason | None, held: tuple[Source, Holder, Inventory]) -> Decisions | None:
+        """Return the means to decide about extents; None where everything is read and nothing remembered."""
+        self._memory.begin(self._database)
+        if not isinstance(look, Look):
+            self._reason = look
+            self._memory.forget(self._database)
+            return None
+        source, holder, inventory = held
+        base = _decoded(self._memory.base(self._database))
+        following = next_base(base, look)
+        if isinstance(following, Reason):
+            self._reason = following
+            self._memory.forget(self._database)
+            return None
+        self._next = following
+        window = find_window(base, look)
+        changes: BlockChanges | Reason = window if isinstance(window, Reason) else BlockChanges()
+        if not isinstance(window, Reason):
+            with connect_beside(source, holder) as beside:
+                changes = read_changes(beside, window, look.server)
+        by_oid = {table.oid: table.name for table in inventory.tables}
+        with translated():
+            found = read_table_facts(holder.connection, by_oid)
+        mode = self._mode()
+        self._reason = changes if isinstance(changes, Reason) else mode
+        if mode is Reason.DISTRUSTED:
+            self._node.trace.emit(Warned(f"{self._job.label}: everything is read: {mode.value}", _AFTER_DIFFERENCE))
+        facts = {by_oid[oid]: one for oid, one in found.items()}
+        return Decisions(facts, changes, mode)
+
+    def _mode(self) -> Reason | None:
+        """Return why extents are read that could be skipped."""
+        age = self._node.clock.now().timestamp() - self._audit.audited
+        due = bool(self._audit.audited) and not 0 <= age < self._job.audit_every.total_seconds()
+        if self._job.audit_now or (due and not self._audit.distrusted):
+            return Reason.AUDIT
+        return Reason.DISTRUSTED if self._audit.distrusted else None
+
+    def divide(self, tasks: Iterable[TableTask], decisions: Decisions | None, collector: Collector) -> list[TableTask]:
+        """Return the tasks whose rows have to be read; the others are taken over into the collector."""
+        if decisions is None:
+            return list(tasks)
+        left = []
+        with self._onto.index.transaction():
+            for task in tasks:
+                reason = self._why(task, decisions, collector)
+                if reason is not None:
+                    self._reasons[reason] += 1
+                    left.append(task)
+        return left
+
+    def _why(self, task: TableTask, decisions: Decisions, collector: Collector) -> Reason | None:
+        table, mapped, facts, changes = task.table, task.mapped, decisions.facts, decisions.changes
+        never = why_never(table, mapped, facts)
+        if never is not None:
+            return never
+        # Whatever is read this time may be taken over the next time.
+        place = self._place(identity(self._reading(task), mapped, table, facts))
+        self._places[task.copy.task] = place
+        if isinstance(changes, Reason):
+            return changes
+        found = self._memory.find(place)
+        reason = why_whole(table, mapped, facts, changes) or why_read(
+            task.extent, facts[table.name], changes, remembered=found is not None
+        )
+        if reason is not None or found is None:
+            return reason
+        if decisions.mode is not None:
+            if decisions.mode is Reason.AUDIT:
+                self._compared[task.copy.task] = place, ExtentDifference(table.oid, task.extent.start)
+            return decisions.mode
+        self._take_over(task, place, found, collector)
+        return None
+
+    def _take_over(self, task: TableTask, place: bytes, found: RememberedExtent, collector: Collector) -> None:
+        del self._places[task.copy.task]
+        self._memory.keep(self._database, place)
+        collector.done(TaskDone(task.copy.task, found.rows, found.spans, task.copy.task % self._node.workers))
+        self._taken += 1
+        self._blocks += task.blocks
+
+    def take(self, done: TaskDone) -> None:
+        """Note what a worker has read, and compare it where this run is an audit."""
+        place = self._places.pop(done.task, None)
+        if place is None:
+            return
+        compared = self._compared.get(done.task)
+        if compared is not None:
+            before = self._memory.find(compared[0])
+            if before is None or _content(before.spans) != _content(done.spans):
+                self._differences.append(compared[1])
+        self._memory.note(self._database, place, done.rows, done.spans)
+
+    def published(self) -> None:
+        """Remember what this run has read and taken over; its record is published."""
+        if self._next is None:
+            return
+        self._memory.remember(self._database, msgspec.msgpack.encode(self._next))
+        now = self._node.clock.now().timestamp()
+        if self._differences:
+            self._memory.set_audit(self._job.label, AuditState(now, distrusted=True))
+            self._warn()
+        elif self._compared or not self._audit.audited:
+            # Comparing without a difference ends a distrust only where a person asked for it.
+            distrusted = self._audit.distrusted and not (self._job.audit_now and self._compared)
+            self._memory.set_audit(self._job.label, AuditState(now, distrusted))
+
+    def answer(self) -> UnreadAnswer:
+        """Return what was taken over, and why no more."""
+        return UnreadAnswer(
+            extents=self._taken,
+            bytes=self._blocks * BLOCK,
+            reason="" if self._reason is None else self._reason.value,
+            read={reason.value: count for reason, count in sorted(self._reasons.items())},
+            compared=len(self._compared),
+            differences=[(one.oid, one.block) for one in self._differences],
+        )
+
+    def _warn(self) -> None:
+        named = ", ".join(f"oid {oid} from block {block}" for oid, block in self._differences[:_NAMED])
+        self._node.trace.emit(
+            Warned(
+                f"{self._job.label}: {len(self._differences)} extents differ from what would have been skipped ({named}"
+                f"{', …' if len(self._differences) > _NAMED else ''}); nothing is skipped any more",
+                hint="Snapshots since the last audit may lack changes; this one was read as a whole. "
+                + _AFTER_DIFFERENCE,
+            )
+        )
+
+    def _reading(self, task: TableTask) -> list[object]:
+        copy = task.copy
+        how = [copy.sql, copy.data_class, copy.routed, copy.tenant, copy.null_to_shared, copy.mask, copy.hash_join]
+        return [_FORM, self._routing, *how, copy.encoding]
+
+    def _place(self, value: list[object]) -> bytes:
+        return hmac.digest(self._onto.generation.chunk_key, msgspec.json.encode(value), "sha256")[:_PLACE]
+
+
+def _routing(names: SegmentNames) -> list[object]:
+    """Return what the names of segments follow from, besides data class and tenant, and how text is written."""
+    lives = sorted((key, list(life)) for key, life in names.lives.items())
+    own = [names.database, names.tags.region, names.tags.key.hex(), sorted(names.own_clocks)]
+    return [*own, lives, sorted(TEXT.items())]
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """The means to decide about extents: facts, changes, and why even unchanged ones are read."""
+
+    facts: Mapping[TableName, TableFacts]
+    changes: BlockChanges | Reason
+    mode: Reason | None
+
+
+def _decoded(base: bytes | None) -> Base | None:
+    try:
+        return None if base is None else msgspec.msgpack.decode(base, type=Base)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _content(spans: Sequence[tuple[str, bytes]]) -> dict[str, tuple[int, int, bytes]]:
+    """Return rows, bytes and digest by segment; where the chunks lie does not matter."""
+    found = {}
+    for pseudonym, packed in spans:
+        span = unpack_span(packed)
+        found[pseudonym] = span.rows, span.size, span.sha256
+    return found

@@ -1,0 +1,1 @@
+"""Decide which extents of tables a backup need not read, by PostgreSQL's WAL summaries. Pure."""

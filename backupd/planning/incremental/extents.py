@@ -1,0 +1,124 @@
+"""Decide which extents are read: those of which anything speaks for a change, or of which too little is known.
+
+An extent is called by its identity, which has in it everything that decides what its rows look like and whose they are,
+apart from the rows themselves. What was read under another identity is not found, and is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from backupd.model.inventory import Table, TableName
+from backupd.model.tenancy import Column, ForeignKeyPath, MappedTable, Route
+from backupd.planning.incremental.facts import UNIT, BlockChanges, ColumnFacts, Reason, TableFacts
+
+_PLAIN_TYPES = (
+    "bool bytea char name int2 int4 int8 float4 float8 numeric text varchar bpchar date time timetz timestamp "
+    "timestamptz interval uuid json jsonb inet cidr macaddr macaddr8 bit varbit point line lseg box path polygon circle"
+)
+PLAIN = frozenset(f"pg_catalog.{name}{array}" for name in _PLAIN_TYPES.split() for array in ("", "[]"))
+"""Types whose text follows from the value and from settings that every session of a backup fixes: not those of enums
+and domains, of extensions, nor those that look a name up in the catalog."""
+_OPERATOR = 'OPERATOR("pg_catalog".=)'
+_VIRTUAL = "v"
+TENANT_SHARE = 4
+"""Blocks of an extent for each tenant in it, 32 KiB, so that its chunks stay large."""
+LARGEST = 32 * UNIT
+MOST_EXTENTS = 4096
+"""Extents of a table to aim at, at most: a manifest has a line for all of a table, with each of them on it."""
+
+
+class TableExtent(NamedTuple):
+    """Consecutive heap blocks from `start` up to but excluding `end`; without an end, up to the table's."""
+
+    start: int
+    end: int | None
+
+
+def extent_blocks(tenants: int, blocks: int) -> int:
+    """Return the blocks of an extent of a table of so many blocks, which so many tenants share: a power of two."""
+    wanted = min(max(UNIT, TENANT_SHARE * tenants), LARGEST)
+    return 1 << (max(wanted, -(-blocks // MOST_EXTENTS)) - 1).bit_length()
+
+
+def why_never(table: Table, mapped: MappedTable, facts: Mapping[TableName, TableFacts]) -> Reason | None:
+    """Return why a table's extents are never skipped: something may change their content that no summary shows."""
+    own = facts.get(table.name)
+    unseen = _unseen(own)
+    if own is None or unseen is not None:
+        return unseen
+    if table.condition is not None:
+        return Reason.CONDITION
+    if not all(_is_plain(own.column(name)) for name in table.columns):
+        return Reason.OUTPUT
+    return None if _is_seen(mapped.route, own, facts) else Reason.ROUTE
+
+
+def why_whole(
+    table: Table, mapped: MappedTable, facts: Mapping[TableName, TableFacts], changes: BlockChanges
+) -> Reason | None:
+    """Return why all extents of a table are read this time; None when that is to be decided for each of them."""
+    if changes.renewed(facts[table.name].file):
+        return Reason.NEW_FILE
+    if isinstance(mapped.route, ForeignKeyPath):
+        targets = [facts[step.key.target].file for step in mapped.route.steps]
+        if any(changes.renewed(file) or changes.touch(file) for file in targets):
+            return Reason.ROUTE_CHANGED
+    return None
+
+
+def why_read(extent: TableExtent, own: TableFacts, changes: BlockChanges, *, remembered: bool) -> Reason | None:
+    """Return why an extent of a table that need not be read as a whole is read; None when it is taken over."""
+    if not remembered:
+        return Reason.NOTHING_REMEMBERED
+    aligned = extent.start % UNIT == 0 and (extent.end or 0) % UNIT == 0
+    return Reason.CHANGED if not aligned or changes.touch(own.file, *extent) else None
+
+
+def identity(
+    reading: Sequence[object], mapped: MappedTable, table: Table, facts: Mapping[TableName, TableFacts]
+) -> list[object]:
+    """Return everything that decides an extent's content, apart from its rows.
+
+    `reading` is how its rows are read: the statement, whose range of blocks is the extent's, and how its rows are cut
+    and routed.
+    """
+    names = [table.name]
+    if isinstance(mapped.route, ForeignKeyPath):
+        names += [step.key.target for step in mapped.route.steps]
+    return [*reading, *(_form(facts[name]) for name in names)]
+
+
+def _form(facts: TableFacts) -> list[object]:
+    return [facts.oid, *facts.file, facts.logged, facts.heap, [list(column) for column in facts.columns]]
+
+
+def _unseen(facts: TableFacts | None) -> Reason | None:
+    """Return why changes of a table's rows do not show in the WAL."""
+    if facts is None or not facts.heap:
+        return Reason.NOT_HEAP
+    return None if facts.logged else Reason.UNLOGGED
+
+
+def _is_plain(column: ColumnFacts | None) -> bool:
+    """Check whether a column's text follows from what is stored in its row."""
+    return column is not None and column.type in PLAIN and column.generated != _VIRTUAL
+
+
+def _is_seen(route: Route, own: TableFacts, facts: Mapping[TableName, TableFacts]) -> bool:
+    """Check whether a row's tenant follows from rows of tables whose changes are seen, by PostgreSQL's own code."""
+    if isinstance(route, Column):
+        return _is_plain(own.column(route.column))
+    if not isinstance(route, ForeignKeyPath):
+        return True
+    left = own
+    for step in route.steps:
+        key, right = step.key, facts.get(step.key.target)
+        if right is None or _unseen(right) is not None or step.whole or key.foreign_code or key.temporal:
+            return False
+        used = [left.column(name) for name in key.columns] + [right.column(name) for name in key.target_columns]
+        if set(key.operators) != {_OPERATOR} or not all(map(_is_plain, used)):
+            return False
+        left = right
+    return _is_plain(left.column(route.column))

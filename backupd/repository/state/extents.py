@@ -1,0 +1,118 @@
+"""The memory of extents, by which a later backup need not read them: the spans of each, by its identity.
+
+They are those of one snapshot of each database, and are replaced only after the record of the next one was published.
+Losing them costs time: what is not remembered is read. They refer to sections of the index, so they are all forgotten
+as soon as the index forgets a section.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from backupd.errors import DamageError
+from backupd.repository.state.index_file import IndexFile
+from backupd.seal.zstd import Compressor, decompress
+
+_LARGEST = 256 << 20
+"""Bytes of an extent's spans at most."""
+_LEVEL = 1
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class RememberedExtent(msgspec.Struct, frozen=True, array_like=True):
+    """The rows that were read of an extent, and their spans by segment."""
+
+    rows: int
+    spans: list[tuple[str, bytes]]
+    """Pseudonym and packed span of every segment that got rows; an empty pseudonym for rows left out."""
+
+    def __repr__(self) -> str:
+        return "RememberedExtent()"
+
+
+class AuditState(NamedTuple):
+    """The outcome of audits of one configured database."""
+
+    audited: float
+    """When the last one ended, in seconds since 1970; 0 when there was none."""
+    distrusted: bool
+
+
+_decode = msgspec.msgpack.Decoder(RememberedExtent).decode
+
+
+class ExtentMemory:
+    """The remembered extents of an index. Safe for several threads."""
+
+    def __init__(self, file: IndexFile) -> None:
+        self._file = file
+        self._compressor = Compressor(_LEVEL)
+
+    def base(self, database: bytes) -> bytes | None:
+        """Return what was remembered with a database's extents; None when none are."""
+        row = self._file.row("SELECT base FROM readings WHERE database = ?", database)
+        return None if row is None else bytes(row[0])
+
+    def find(self, place: bytes) -> RememberedExtent | None:
+        """Return a remembered extent by its identity's digest; None when it is not remembered, or cannot be read."""
+        row = self._file.row("SELECT spans FROM extents WHERE place = ?", place)
+        try:
+            return None if row is None else _decode(decompress(row[0], _LARGEST))
+        except (DamageError, msgspec.MsgspecError):
+            return None
+
+    def begin(self, database: bytes) -> None:
+        """Forget what a run of the database that did not end has noted."""
+        self._file.write("DELETE FROM extents_read WHERE database = ?", database)
+
+    def keep(self, database: bytes, place: bytes) -> None:
+        """Note that this run took an extent over, which is to stay remembered."""
+        self._file.write("INSERT OR REPLACE INTO extents_read VALUES (?, ?, NULL)", place, database)
+
+    def note(self, database: bytes, place: bytes, rows: int, spans: Sequence[tuple[str, bytes]]) -> None:
+        """Note what this run read of an extent, to be remembered once the snapshot is published."""
+        data = self._compressor.compress(_encode(RememberedExtent(rows, list(spans))))
+        self._file.write("INSERT OR REPLACE INTO extents_read VALUES (?, ?, ?)", place, database, data)
+
+    def remember(self, database: bytes, base: bytes) -> None:
+        """Remember exactly the extents that this run has kept and noted; its snapshot is published."""
+        with self._file.transaction():
+            self._file.write(
+                "DELETE FROM extents WHERE database = ? AND place NOT IN (SELECT place FROM extents_read "
+                "WHERE spans IS NULL)",
+                database,
+            )
+            self._file.write(
+                "INSERT OR REPLACE INTO extents SELECT place, database, spans FROM extents_read "
+                "WHERE database = ? AND spans IS NOT NULL",
+                database,
+            )
+            self._file.write("INSERT OR REPLACE INTO readings VALUES (?, ?)", database, base)
+            self._file.write("DELETE FROM extents_read WHERE database = ?", database)
+
+    def forget(self, database: bytes) -> None:
+        """Forget a database's extents: its next backup reads everything."""
+        with self._file.transaction():
+            for table in ("extents", "extents_read", "readings"):
+                self._file.write(f"DELETE FROM {table} WHERE database = ?", database)  # noqa: S608  # of three constants
+
+    def audit(self, label: str) -> AuditState:
+        """Return what audits found for a database, by its configured label."""
+        row = self._file.row("SELECT audited, distrusted FROM audits WHERE label = ?", label)
+        return AuditState(0.0, distrusted=False) if row is None else AuditState(row[0], bool(row[1]))
+
+    def set_audit(self, label: str, state: AuditState) -> None:
+        """Note what an audit found."""
+        self._file.write("INSERT OR REPLACE INTO audits VALUES (?, ?, ?)", label, state.audited, int(state.distrusted))
+
+    def extent_blocks(self, tag: bytes) -> int | None:
+        """Return the blocks of a table's extents, by the table's keyed tag; None before its first run."""
+        row = self._file.row("SELECT blocks FROM grids WHERE tag = ?", tag)
+        return None if row is None else int(row[0])
+
+    def set_extent_blocks(self, tag: bytes, blocks: int) -> None:
+        """Remember the blocks of a table's extents, so that later runs divide it at the same places."""
+        self._file.write("INSERT OR REPLACE INTO grids VALUES (?, ?)", tag, blocks)

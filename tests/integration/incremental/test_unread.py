@@ -1,0 +1,127 @@
+"""Extents taken over unread: the snapshot is the same as if they had been read, and nothing is missed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from doubles.servers.database_diff import contents
+from doubles.servers.postgres import Server
+from doubles.servers.unread_model import small_extents
+from fix_postgres import Database
+from fix_regions import Region
+
+from backupd.errors import RefusedError
+from backupd.model.answers import UnreadAnswer
+from backupd.model.tenancy import Tenancy, TenancyKind
+from backupd.planning.incremental.facts import Reason
+from backupd.trace import Warned
+
+BY_COLUMN = Tenancy(kind=TenancyKind.COLUMN, column="tenant")
+
+
+@pytest.fixture(autouse=True)
+def _small() -> Iterator[None]:
+    with small_extents():
+        yield
+
+
+@pytest.fixture
+def notes(region: Region, summarized: Database) -> Database:
+    """Four tenants with a thousand notes, in some twenty extents, after a first backup."""
+    region.tenancy = BY_COLUMN
+    region.node = replace(region.node, workers=1)
+    summarized.sql(
+        "CREATE TABLE note (id int PRIMARY KEY, tenant int NOT NULL, said text)",
+        "INSERT INTO note SELECT g, g % 4, repeat(md5(g::text), 10) FROM generate_series(1, 1000) g",
+        "VACUUM (FREEZE, ANALYZE)",
+    )
+    unread(region, summarized)
+    return summarized
+
+
+def unread(region: Region, database: Database, **changes: object) -> UnreadAnswer:
+    return region.backup(database, **{"incremental": "auto", **changes}).unread
+
+
+def test_what_has_not_changed_is_not_read_and_restores_the_same(
+    region: Region, notes: Database, restored: Callable[..., Database]
+) -> None:
+    """One changed row has its extent read; the restored database is the source."""
+    assert unread(region, notes).read == {}
+    notes.sql("UPDATE note SET said = 'changed' WHERE id = 500")
+    found = unread(region, notes)
+    assert set(found.read) == {Reason.CHANGED.value}
+    assert found.extents > 10 > found.read[Reason.CHANGED.value]
+    copy = restored(notes.server)
+    assert contents(copy.server, copy.name, ordered=False) == contents(notes.server, notes.name, ordered=False)
+
+
+def test_a_row_appears_by_the_commit_of_a_transaction_that_wrote_it_long_before(
+    region: Region, notes: Database, restored: Callable[..., Database]
+) -> None:
+    """No block changes with a commit, also not with that of a prepared transaction."""
+    with notes.server.connect(notes.name) as open_, notes.server.connect(notes.name) as prepared:
+        open_.execute("BEGIN; SAVEPOINT s; UPDATE note SET said = 'late' WHERE id = 10; RELEASE s")
+        prepared.execute("BEGIN; DELETE FROM note WHERE id = 900; PREPARE TRANSACTION 'later'")
+        try:
+            unread(region, notes)
+            assert unread(region, notes).read[Reason.CHANGED.value] >= 2
+        finally:
+            open_.execute("COMMIT")
+            prepared.execute("COMMIT PREPARED 'later'")
+    unread(region, notes)
+    copy = restored(notes.server)
+    assert contents(copy.server, copy.name, ordered=False) == contents(notes.server, notes.name, ordered=False)
+    assert copy.sql("SELECT said FROM note WHERE id = 10 OR id = 900") == [("late",)]
+
+
+def test_an_audit_reads_everything_and_a_difference_ends_skipping(region: Region, notes: Database) -> None:
+    """Until a person has asked for another one, and that found nothing."""
+    state = region.node.state / "index.sqlite"
+    week = {"audit_every": timedelta(0)}
+    found = unread(region, notes, **week)
+    assert (found.extents, found.reason, found.differences) == (0, Reason.AUDIT.value, [])
+    assert found.compared > 10
+    with sqlite3.connect(state) as index:
+        index.execute(
+            "UPDATE extents SET spans = (SELECT spans FROM extents ORDER BY place LIMIT 1) "
+            "WHERE place = (SELECT place FROM extents ORDER BY place DESC LIMIT 1)"
+        )
+    index.close()
+    found = unread(region, notes, **week)
+    assert len(found.differences) == 1
+    (oid,) = notes.sql("SELECT 'note'::regclass::oid")[0]
+    assert found.differences[0][0] == oid
+    assert any(isinstance(event, Warned) and f"oid {oid} from block" in event.message for event in region.events.seen)
+    assert unread(region, notes).reason == Reason.DISTRUSTED.value
+    assert unread(region, notes, **week).reason == Reason.DISTRUSTED.value
+    assert unread(region, notes, audit_now=True).differences == []
+    assert unread(region, notes).extents > 10
+
+
+def test_what_cannot_be_relied_on_is_read(region: Region, notes: Database) -> None:
+    """A run without the shortcut forgets what was remembered; so does an index that lost a section."""
+    assert unread(region, notes, incremental="off") == UnreadAnswer()
+    assert unread(region, notes).reason == Reason.NOTHING_REMEMBERED.value
+    assert unread(region, notes).extents > 10
+    region.tenancy = replace(BY_COLUMN, default_class="else", classes={"else": region.tenancy.classes["uploaded"]})
+    assert set(unread(region, notes).read) == {Reason.NOTHING_REMEMBERED.value}
+    notes.sql("VACUUM FULL note")
+    assert set(unread(region, notes).read) == {Reason.NEW_FILE.value}
+    notes.sql("ALTER TABLE note ADD COLUMN more int DEFAULT 5")
+    assert set(unread(region, notes).read) == {Reason.NOTHING_REMEMBERED.value}
+
+
+def test_a_server_that_cannot_is_read_as_a_whole_or_refused(
+    region: Region, make_database: Callable[..., Database], pg16: Server, pg17: Server
+) -> None:
+    """`auto` says why, `require` fails before anything is locked."""
+    for server, reason in ((pg16, Reason.OLD_SERVER), (pg17, Reason.NOT_SUMMARIZED)):
+        database = make_database(server)
+        assert unread(region, database).reason == reason.value
+        with pytest.raises(RefusedError, match=reason.value):
+            unread(region, database, incremental="require")

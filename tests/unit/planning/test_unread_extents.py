@@ -1,0 +1,226 @@
+"""Which tables' extents may be taken over, which are read, and by what a remembered extent is found again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from backupd.model.inventory import ForeignKey, Table, TableKind, TableName
+from backupd.model.tenancy import ClassPolicy, Column, ForeignKeyPath, MappedTable, Route, Shared, Step, Tenant
+from backupd.planning.incremental.extents import (
+    TableExtent,
+    extent_blocks,
+    identity,
+    why_never,
+    why_read,
+    why_whole,
+)
+from backupd.planning.incremental.facts import UNIT, BlockChanges, ColumnFacts, FileId, Reason, TableFacts
+
+NOTE, ITEM = TableName("public", "note"), TableName("public", "item")
+FILE, OTHER = FileId(1663, 100), FileId(1663, 200)
+EQUALS = 'OPERATOR("pg_catalog".=)'
+KEY = ForeignKey("item_note_id_fkey", ("note_id",), NOTE, ("id",), (EQUALS,), required=True)
+
+
+def column(number: int, name: str, kind: str = "pg_catalog.int4", *, dropped: bool = False) -> ColumnFacts:
+    return ColumnFacts(number, name, kind, -1, dropped, "", "700")
+
+
+COLUMNS = (column(1, "id"), column(2, "tenant"), column(3, "said", "pg_catalog.text[]"))
+FACTS = {
+    NOTE: TableFacts(1, FILE, logged=True, heap=True, columns=COLUMNS),
+    ITEM: TableFacts(2, OTHER, logged=True, heap=True, columns=(column(1, "id"), column(2, "note_id"))),
+}
+NOTES = Table(NOTE, 1, TableKind.TABLE, ("id", "tenant", "said"), blocks=5000)
+ITEMS = Table(ITEM, 2, TableKind.TABLE, ("id", "note_id"), (KEY,), blocks=5000)
+
+
+def mapped(table: Table, route: Route) -> MappedTable:
+    return MappedTable(table.name, route, "uploaded", ClassPolicy.STANDARD)
+
+
+def path(key: ForeignKey = KEY, *, whole: bool = False) -> MappedTable:
+    return mapped(ITEMS, ForeignKeyPath((Step(key, whole),), "tenant"))
+
+
+def with_column(name: TableName, changed: ColumnFacts) -> dict[TableName, TableFacts]:
+    columns = [changed if one.number == changed.number else one for one in FACTS[name].columns]
+    return FACTS | {name: replace(FACTS[name], columns=tuple(columns))}
+
+
+@pytest.mark.parametrize("route", [Column("tenant"), Shared(), Tenant("t")])
+def test_a_table_of_plain_columns_may_be_skipped(route: Route) -> None:
+    """And so may one whose rows find their tenant by a foreign key."""
+    assert why_never(NOTES, mapped(NOTES, route), FACTS) is None
+    assert why_never(ITEMS, path(), FACTS) is None
+
+
+@pytest.mark.parametrize(
+    ("table", "facts", "reason"),
+    [
+        (NOTES, FACTS | {NOTE: replace(FACTS[NOTE], logged=False)}, Reason.UNLOGGED),
+        (NOTES, FACTS | {NOTE: replace(FACTS[NOTE], heap=False)}, Reason.NOT_HEAP),
+        (NOTES, {}, Reason.NOT_HEAP),
+        (replace(NOTES, condition="WHERE id > 9"), FACTS, Reason.CONDITION),
+        (NOTES, with_column(NOTE, column(3, "said", "public.mood")), Reason.OUTPUT),
+        (NOTES, with_column(NOTE, column(3, "said", "pg_catalog.regclass")), Reason.OUTPUT),
+        (NOTES, with_column(NOTE, column(3, "said", "16500")), Reason.OUTPUT),
+        (NOTES, with_column(NOTE, column(2, "tenant", "public.email")), Reason.OUTPUT),
+        (replace(NOTES, columns=("id",)), with_column(NOTE, column(2, "tenant", "public.email")), Reason.ROUTE),
+        (
+            replace(NOTES, columns=("id",)),
+            with_column(NOTE, column(2, "tenant")._replace(generated="v")),
+            Reason.ROUTE,
+        ),
+    ],
+    ids=[
+        "unlogged",
+        "another access method",
+        "no facts",
+        "an extension's condition",
+        "an enum",
+        "a name looked up",
+        "an array of something else",
+        "a domain",
+        "a generated tenant of a domain",
+        "a tenant computed on reading",
+    ],
+)
+def test_what_may_change_without_a_block_is_always_read(
+    table: Table, facts: dict[TableName, TableFacts], reason: Reason
+) -> None:
+    """No summary names it."""
+    assert why_never(table, mapped(table, Column("tenant")), facts) is reason
+
+
+@pytest.mark.parametrize(
+    ("way", "facts"),
+    [
+        (path(whole=True), FACTS),
+        (path(replace(KEY, foreign_code=True)), FACTS),
+        (path(replace(KEY, temporal=True)), FACTS),
+        (path(replace(KEY, operators=('OPERATOR("public".=)',))), FACTS),
+        (path(replace(KEY, operators=(f'COLLATE "public"."mine" {EQUALS}',))), FACTS),
+        (path(), {ITEM: FACTS[ITEM]}),
+        (path(), FACTS | {NOTE: replace(FACTS[NOTE], logged=False)}),
+        (path(), FACTS | {NOTE: replace(FACTS[NOTE], heap=False)}),
+        (path(), with_column(NOTE, column(1, "id", "public.key"))),
+        (path(), with_column(NOTE, column(2, "tenant", "public.email"))),
+        (path(), with_column(NOTE, column(2, "tenant")._replace(generated="v"))),
+    ],
+    ids=[
+        "to a partitioned table",
+        "by somebody's code",
+        "by periods",
+        "by an operator of one's own",
+        "by a collation of one's own",
+        "to a table without facts",
+        "to an unlogged table",
+        "to another access method",
+        "by a type of one's own",
+        "to a tenant of a domain",
+        "to a tenant computed on reading",
+    ],
+)
+def test_rows_are_read_whose_way_to_their_tenant_is_not_seen(
+    way: MappedTable, facts: dict[TableName, TableFacts]
+) -> None:
+    """They may belong to somebody else although their own block is as it was."""
+    assert why_never(ITEMS, way, facts) is Reason.ROUTE
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (BlockChanges(), None),
+        (BlockChanges({OTHER: frozenset({0})}), None),
+        (BlockChanges(limited=frozenset({OTHER})), Reason.NEW_FILE),
+        (BlockChanges(whole=True), Reason.NEW_FILE),
+        (BlockChanges({FILE: frozenset({4})}), Reason.ROUTE_CHANGED),
+        (BlockChanges(limited=frozenset({FILE})), Reason.ROUTE_CHANGED),
+        (BlockChanges({FileId(1664, 100): frozenset({4})}, frozenset({FileId(1663, 300)})), None),
+    ],
+    ids=["nothing", "own blocks", "truncated", "a moved database", "a target's block", "a target truncated", "others"],
+)
+def test_a_table_is_read_whole_when_its_file_or_its_way_has_changed(
+    changes: BlockChanges, reason: Reason | None
+) -> None:
+    """A truncation hides what was changed behind it; a target's row may have changed its tenant."""
+    assert why_whole(ITEMS, path(), FACTS, changes) is reason
+
+
+@pytest.mark.parametrize(
+    ("extent", "units", "reason"),
+    [
+        (TableExtent(0, UNIT), {1}, None),
+        (TableExtent(0, UNIT), {0}, Reason.CHANGED),
+        (TableExtent(UNIT, 3 * UNIT), {0, 3}, None),
+        (TableExtent(UNIT, 3 * UNIT), {2}, Reason.CHANGED),
+        (TableExtent(2 * UNIT, None), {0, 1}, None),
+        (TableExtent(2 * UNIT, None), {900}, Reason.CHANGED),
+        (TableExtent(10, UNIT), set(), Reason.CHANGED),
+        (TableExtent(0, 10), set(), Reason.CHANGED),
+    ],
+    ids=["behind", "inside", "around", "last", "before", "growth", "odd start", "odd end"],
+)
+def test_an_extent_is_read_when_one_of_its_blocks_has_changed(
+    extent: TableExtent, units: set[int], reason: Reason | None
+) -> None:
+    """The last extent has no end: new blocks are its own."""
+    changes = BlockChanges({FILE: frozenset(units)})
+    assert why_read(extent, FACTS[NOTE], changes, remembered=True) is reason
+    assert why_read(extent, FACTS[NOTE], changes, remembered=False) is Reason.NOTHING_REMEMBERED
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        FACTS | {NOTE: replace(FACTS[NOTE], oid=9)},
+        FACTS | {NOTE: replace(FACTS[NOTE], file=FileId(1663, 101))},
+        FACTS | {NOTE: replace(FACTS[NOTE], file=FileId(1664, 100))},
+        with_column(NOTE, column(3, "said", "pg_catalog.text")),
+        with_column(NOTE, column(3, "said", "pg_catalog.text[]")._replace(modifier=14)),
+        with_column(NOTE, column(3, "said", "pg_catalog.text[]")._replace(version="701")),
+        with_column(NOTE, column(3, "said", "pg_catalog.text[]", dropped=True)),
+        FACTS | {NOTE: replace(FACTS[NOTE], columns=(*COLUMNS, column(4, "new")))},
+        FACTS | {NOTE: replace(FACTS[NOTE], columns=(*COLUMNS, column(4, "old", dropped=True)))},
+    ],
+    ids=[
+        "another table",
+        "rewritten",
+        "moved",
+        "another type",
+        "another length",
+        "defined anew",
+        "a column dropped",
+        "a column added",
+        "a column added and dropped",
+    ],
+)
+def test_what_was_read_of_another_form_is_not_found(facts: dict[TableName, TableFacts]) -> None:
+    """The identity of an extent has in it what decides its text, of the tables on the way to its tenant, too."""
+    for table, way in ((NOTES, mapped(NOTES, Column("tenant"))), (ITEMS, path())):
+        assert identity(["how"], way, table, FACTS) == identity(["how"], way, table, dict(FACTS))
+        assert identity(["how"], way, table, facts) != identity(["how"], way, table, FACTS)
+    assert identity(["else"], mapped(NOTES, Shared()), NOTES, FACTS) != identity(
+        ["how"], mapped(NOTES, Shared()), NOTES, FACTS
+    )
+
+
+@pytest.mark.parametrize(
+    ("tenants", "blocks", "expected"),
+    [
+        (1, 100, UNIT),
+        (500, 100_000, 2 * UNIT),
+        (5_000, 100_000, 32 * UNIT),
+        (10**6, 100_000, 32 * UNIT),
+        (1, 10**9, 262_144),
+    ],
+)
+def test_extents_grow_with_tenants_and_tables(tenants: int, blocks: int, expected: int) -> None:
+    """Chunks stay large, and a manifest's line short."""
+    assert extent_blocks(tenants, blocks) == expected
+    assert expected % UNIT == 0
+    assert blocks / expected <= 4096
