@@ -31,13 +31,11 @@ from backupd.model.report import (
     Deletion,
     Disposal,
     Disposed,
-    DrillType,
     Measured,
     Phase,
     Report,
     Sizes,
     Versions,
-    every_check,
     verdict_of,
 )
 from backupd.model.text import compact, stamp
@@ -59,13 +57,12 @@ from backupd.operations.drill.types import (
     DrillRequest,
     DrillScene,
     RestoredDatabase,
-    skipped,
 )
 from backupd.operations.ledger.history import LedgerHistory
 from backupd.operations.phases import Phases
 from backupd.operations.restore import RestoreReport, restore
 from backupd.operations.restore.contents import SnapshotContents
-from backupd.planning.drill import find_repeated
+from backupd.planning.drill import checks_reported, drill_type, find_repeated
 from backupd.planning.selection import Selection
 from backupd.postgres.client_programs import find_programs
 from backupd.postgres.connect import Source, other_database
@@ -260,11 +257,8 @@ class _Drill:
     def outcome(self, info: RepositoryInfo) -> DrillOutcome:
         """Return the report on what was made so far, with the error that stopped the drill."""
         made, environment, request = self._made, self._environment, self._request
-        kind: DrillType = "damage" if request.damage else "automatic" if request.trigger != "command" else "human"
-        checks = every_check(made.checks.values(), "not-asked" if request.damage else "not-reached")
-        if not request.damage:
-            # It is the turn of another drill: this one has not ended before it.
-            checks = [skipped(one.name, "not-asked") if one.name is CheckName.DAMAGE else one for one in checks]
+        kind = drill_type(request.trigger, damage=request.damage)
+        checks = checks_reported(made.checks.values(), damage=request.damage)
         chosen = selection(made.found, environment, request.tenant) if made.found else None
         report = Report(
             repository=info.repository,

@@ -78,6 +78,7 @@ def test_drills_make_a_chain_of_reports(drilling: NodeFolder) -> None:
     assert drilling.json("config", "check")["faults"] == []
     first = drilling.json("drill")
     assert (first["verdict"], first["published"], first["stores"]) == ("pass", True, ["disk"])
+    assert (first["report"]["type"], first["report"]["trigger"]) == ("human", "command")
     assert first["report"]["selection"]["rule"] == "latest"
     assert {check["name"] for check in first["report"]["checks"] if check["verdict"] == "skip"} == {
         "comparison",

@@ -10,7 +10,7 @@ from doubles.samples.attestation_pages import HOSTILE, PageReader
 from doubles.samples.drill_pages import ERRED, FAILED, drills, hostile, part, period
 from doubles.samples.reports import START, WEEK, drill_id, sample
 
-from backupd.model.report import Check, CheckName, Objectives, Report, every_check
+from backupd.model.report import Check, CheckFinding, CheckName, Objectives, Report, every_check
 from backupd.pages import PeriodPage, render_period, render_report
 from backupd.pages.charts import WIDTH, Bar, Chart, Point, bars, trend
 from backupd.pages.drills import CHECKS, LOOKED_AT
@@ -47,6 +47,15 @@ def test_a_number_says_what_it_counts_and_codes_have_words() -> None:
     unset = sample(5, objectives=Objectives(rpo=None, rto=None, drill_every=None, approval=None))
     text = " ".join(PageReader(render_report(unset, "ab" * 32)).text.split())
     assert "Nobody's approval is named. How often a drill is due is not set." in text
+
+
+def test_a_check_of_another_drills_turn_is_not_called_unreached() -> None:
+    """Of a drill that passed nobody reads that it ended before."""
+    unasked = Check.of(CheckName.DAMAGE, "skip", 0, [CheckFinding("not-asked")])
+    checks = [Check.of(name, "pass", 1) for name in CheckName if name is not CheckName.DAMAGE] + [unasked]
+    text = PageReader(render_report(sample(5, checks=checks), "ab" * 32)).text
+    assert "not part of this drill" in text
+    assert "ended before" not in text
 
 
 def test_verdicts_stand_at_the_top() -> None:
