@@ -10,16 +10,7 @@ from typing import Final
 
 from backupd.errors import UsageError
 from backupd.model.ids import DrillId, GenerationId, SnapshotName
-from backupd.model.report import (
-    Check,
-    CheckFinding,
-    CheckName,
-    DrillSelection,
-    DrillType,
-    Population,
-    Report,
-    every_check,
-)
+from backupd.model.report import DrillSelection, DrillType, Population, Report
 from backupd.model.text import stamp
 
 RULES: Final = ("latest", "oldest", "random")
@@ -56,16 +47,6 @@ def drill_type(trigger: str, *, damage: bool) -> DrillType:
     if damage:
         return "damage"
     return "human" if trigger == "command" else "automatic"
-
-
-def checks_reported(made: Iterable[Check], *, damage: bool) -> list[Check]:
-    """Return every check for a report: those made, and why each other one was not."""
-    checks = every_check(made, "not-asked" if damage else "not-reached")
-    if damage:
-        return checks
-    # Damage has its turn in another drill: this one has not ended before it.
-    unasked = Check.of(CheckName.DAMAGE, "skip", 0, [CheckFinding("not-asked")])
-    return [unasked if one.name is CheckName.DAMAGE else one for one in checks]
 
 
 def choose_snapshot(candidates: Sequence[DrillCandidate], past: Sequence[Report], seed: str) -> Chosen:

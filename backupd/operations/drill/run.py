@@ -57,12 +57,13 @@ from backupd.operations.drill.types import (
     DrillRequest,
     DrillScene,
     RestoredDatabase,
+    checks_reported,
 )
 from backupd.operations.ledger.history import LedgerHistory
 from backupd.operations.phases import Phases
 from backupd.operations.restore import RestoreReport, restore
 from backupd.operations.restore.contents import SnapshotContents
-from backupd.planning.drill import checks_reported, drill_type, find_repeated
+from backupd.planning.drill import drill_type, find_repeated
 from backupd.planning.selection import Selection
 from backupd.postgres.client_programs import find_programs
 from backupd.postgres.connect import Source, other_database

@@ -15,7 +15,7 @@ from backupd.model.documents import Record
 from backupd.model.ids import SnapshotName
 from backupd.model.inventory import Table, TableName
 from backupd.model.manifest import Span
-from backupd.model.report import Check, CheckFinding, CheckName, Objectives, Report
+from backupd.model.report import Check, CheckFinding, CheckName, Objectives, Report, every_check
 from backupd.model.tenancy import MappedTable, Tenancy
 from backupd.planning.drill import Chosen
 from backupd.planning.restore import RestorePlan
@@ -254,6 +254,15 @@ def bounded(check: Check, most: int) -> Check:
 def skipped(name: CheckName, because: str) -> Check:
     """Return a check that was not to be made, with the reason's code."""
     return Check.of(name, "skip", 0, [CheckFinding(because)])
+
+
+def checks_reported(made: Iterable[Check], *, damage: bool) -> list[Check]:
+    """Return every check for a report: those made, and why each other one was not."""
+    checks = every_check(made, "not-asked" if damage else "not-reached")
+    if damage:
+        return checks
+    # Damage has its turn in another drill: this one has not ended before it.
+    return [skipped(one.name, "not-asked") if one.name is CheckName.DAMAGE else one for one in checks]
 
 
 def undecided(name: CheckName, because: str, count: int = 1) -> Check:

@@ -17,9 +17,10 @@ from fix_regions import Events
 from backupd import errors
 from backupd.clock import SystemClock
 from backupd.model.documents import RepositoryInfo
-from backupd.model.report import Objectives
+from backupd.model.report import Check, CheckName, Objectives
 from backupd.model.text import stamp
 from backupd.operations.drill import DrillEnvironment, DrillPlace, DrillRequest, drill
+from backupd.operations.drill.types import checks_reported
 from backupd.pages import render_report
 from backupd.pages.findings import FINDINGS, sentence
 
@@ -153,3 +154,15 @@ def test_an_error_that_stops_a_drill_is_in_its_report(kind: str, tmp_path: Path)
     assert [finding.code for check in report.checks for finding in check.findings if check.verdict != "skip"] == [kind]
     assert sentence(kind) in render_report(report, "ab" * 32)
     assert "marker" not in str(report)
+
+
+def test_a_check_whose_turn_it_was_not_is_not_called_unreached() -> None:
+    """A drill that passed did not end before the damage of another drill; what it did not get to, it ended before."""
+    made = [Check.of(CheckName.RECORDS, "pass", 1)]
+    told = {one.name: [found.code for found in one.findings] for one in checks_reported(made, damage=False)}
+    assert told[CheckName.RECORDS] == []
+    assert told[CheckName.DAMAGE] == ["not-asked"]
+    assert told[CheckName.EQUALITY] == ["not-reached"]
+    damaging = [Check.of(CheckName.DAMAGE, "pass", 2)]
+    told = {one.name: [found.code for found in one.findings] for one in checks_reported(damaging, damage=True)}
+    assert (told[CheckName.DAMAGE], told[CheckName.EQUALITY]) == ([], ["not-asked"])

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from backupd.errors import UsageError
 from backupd.model.ids import DrillId, GenerationId, RegionName, RepositoryId, SnapshotName
 from backupd.model.report import (
-    Check,
-    CheckName,
     Disposal,
     DrillSelection,
     Measured,
@@ -26,7 +24,6 @@ from backupd.planning.drill import (
     RULES,
     Chosen,
     DrillCandidate,
-    checks_reported,
     choose_named,
     choose_snapshot,
     damage_is_due,
@@ -183,15 +180,3 @@ def test_every_so_many_drills_one_damages() -> None:
 def test_a_report_says_who_a_drill_was_for(trigger: str, damage: bool, kind: str) -> None:
     """Auditors count the drills of the timetable apart from those that somebody asked for."""
     assert drill_type(trigger, damage=damage) == kind
-
-
-def test_a_check_whose_turn_it_was_not_is_not_called_unreached() -> None:
-    """A drill that passed did not end before the damage of another drill; what it did not get to, it ended before."""
-    made = [Check.of(CheckName.RECORDS, "pass", 1)]
-    told = {one.name: [found.code for found in one.findings] for one in checks_reported(made, damage=False)}
-    assert told[CheckName.RECORDS] == []
-    assert told[CheckName.DAMAGE] == ["not-asked"]
-    assert told[CheckName.EQUALITY] == ["not-reached"]
-    damaging = [Check.of(CheckName.DAMAGE, "pass", 2)]
-    told = {one.name: [found.code for found in one.findings] for one in checks_reported(damaging, damage=True)}
-    assert (told[CheckName.DAMAGE], told[CheckName.EQUALITY]) == ([], ["not-asked"])
