@@ -113,6 +113,7 @@ ROWS = {
     ),
     "`recover`, `RECOVER.md`": (
         "integration/ledger/test_verify.py::test_a_help_file_that_is_not_what_was_put_is_named",
+        "integration/ledger/test_verify.py::test_a_help_file_of_another_version_is_named",
         "integration/keeper/test_keeper_commands.py::test_a_keeper_that_joined_after_init_is_reported",
         "integration/keeper/test_ingest.py::test_a_repository_with_the_hash_of_another_recover_is_not_made",
         "unit/operations/test_store_profile.py::test_a_document_of_another_version_is_not_put",

@@ -323,6 +323,7 @@ class StoreContents(msgspec.Struct, frozen=True, kw_only=True):
     proven: tuple[SnapshotName, ...]
     findings: tuple[DamageFinding, ...]
     unnamed_keepers: tuple[str, ...] = ()
+    other_help: tuple[ObjectName, ...] = ()
 
 
 class StoreVerification(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,6 +39,11 @@ def own_hashes() -> dict[str, ObjectHash]:
     return {name: _hash(data) for name, data in own_files().items()}
 
 
+def of_others(signed: Mapping[str, str]) -> tuple[ObjectName, ...]:
+    """Return the names of files that a signer put, and that are not as this program has them."""
+    return tuple(name for name, own in own_files().items() if signed.get(name, _hash(own)) != _hash(own))
+
+
 def altered(view: StoreView, signed: Mapping[str, str]) -> Iterator[tuple[ObjectName, str]]:
     """Yield each file on a store that is not what a signer put there, with what is wrong with it.
 

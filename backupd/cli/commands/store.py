@@ -245,6 +245,10 @@ def _verified_lines(name: str, found: Verification, noted: int | None) -> Iterat
     if found.leftovers:
         yield f"  {counted(len(found.leftovers), 'upload')} that were cut off or are under way"
     yield from output.unnamed_lines(found.unnamed_keepers)
+    for file in found.other_help:
+        yield f"  warning: '{file}' on this store is not the one of this version of backupd"
+        yield "    A writer of another version signed its hash, or a thief of a node. Run none whose hash nobody knows:"
+        yield "    `backupd store accept STORE --reason REFERENCE` puts the one of this version in its place."
     yield from (f"  not ours: {foreign}" for foreign in found.foreign)
     for finding in found.findings:
         yield f"  damage: {finding.sentence}"

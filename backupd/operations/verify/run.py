@@ -52,8 +52,7 @@ def verify(repository: Repository, checked: CheckedState, scope: Scope, tools: T
         findings += result.findings
         results.append(result)
     # 5. The chain of records, and those that were there the last time.
-    history.refresh()
-    findings += _gone(repository, previous, checked.records(), history.explained.expired)
+    findings += _gone(repository, previous, checked.records(), history)
     checked.remember_records(name for result in results for name in result.believed)
     _witness(history, tools, findings)
     tools.trace.emit(PhaseDone("verifying", info.region, tools.clock.monotonic() - started))
@@ -79,6 +78,7 @@ def verify(repository: Repository, checked: CheckedState, scope: Scope, tools: T
         proven=tuple(sorted(name for result in results for name in result.proven)),
         findings=tuple(sorted(findings)),
         unnamed_keepers=repository.unnamed_keepers,
+        other_help=help_files.of_others(info.help),
     )
 
 
@@ -110,8 +110,10 @@ def _gone(
     repository: Repository,
     previous: dict[SnapshotName, SnapshotName | None],
     known: set[SnapshotName],
-    expired: frozenset[SnapshotName],
+    history: LedgerHistory,
 ) -> Iterable[Mismatch]:
+    history.refresh()
+    expired = history.explained.expired
     for name, before in broken_links(previous):
         if before in expired:
             continue

@@ -85,6 +85,9 @@ class Verification:
     findings: tuple[Mismatch, ...]
     unnamed_keepers: tuple[str, ...] = ()
     """Public keys of keepers that are believed here, and not by a reader who has only the store; no damage."""
+    other_help: tuple[ObjectName, ...] = ()
+    """The files for people without this program whose signed hash is not that of its own: of another version, or false,
+    where somebody stole a writer's key; no damage."""
 
     @property
     def clean(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -398,6 +399,19 @@ def test_a_help_file_that_is_not_what_was_put_is_named(checker: Checker, name: O
     (found,) = checker.run().findings
     assert found.object == name
     assert ("is missing" if how == "missing" else help_files.own_hashes()[name]) in found.message
+
+
+def test_a_help_file_of_another_version_is_named(checker: Checker) -> None:
+    """Who stole a writer's key signs a `recover` of his own: that is no damage to anybody but this program."""
+    info = msgspec.structs.replace(
+        checker.small.info, help={**help_files.own_hashes(), "recover": hashlib.sha256(b"his").hexdigest()}
+    )
+    (checker.root / layout.REPOSITORY).unlink()
+    checker.small.repository.put_info(info, checker.small.signer)
+    for name, data in {**help_files.own_files(), ObjectName("recover"): b"his"}.items():
+        checker.small.repository.put_document(name, data)
+    found = checker.run()
+    assert (found.findings, found.other_help) == ((), ("recover",))
 
 
 def test_a_removed_record_breaks_the_chain(checker: Checker) -> None:
