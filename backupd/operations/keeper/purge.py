@@ -70,7 +70,7 @@ class Purging:
                     KeyringCache.opened(self._keeper.cache_path(name), self._keeper.repository, self._keeper.tags)
                 )
                 unsound = self._unsound[name] = dict[ObjectName, BackupdError]()
-                self.returned |= check_shrunk(self._keeper.book, name, cache, repository, unsound)
+                self.returned |= check_shrunk(self._keeper, name, cache, repository, unsound)
                 self._caches[name] = cache
                 for error in unsound.values():
                     self.errors[name] = error
@@ -300,7 +300,7 @@ class _Isolated:
 
 
 def check_shrunk(
-    book: Book,
+    keeper: Keeper,
     store: str,
     cache: KeyringCache,
     repository: Repository,
@@ -312,8 +312,8 @@ def check_shrunk(
     without that, it raises DamageError or RefusedError, too. Returns purged segments of which a changed keyring holds
     the key: nobody shredded it yet, or somebody put an older copy back.
     """
-    holding: set[SegmentRef] = set()
-    for where in cache.refresh(repository, unsound):
+    book, holding = keeper.book, set[SegmentRef]()
+    for where in cache.refresh(repository, unsound, keeper.threads):
         try:
             keyring = repository.keyring(where)
         except (DamageError, RefusedError) as error:

@@ -83,7 +83,7 @@ def rekey(keeper: Keeper, store: str, recipients: Sequence[bytes], secret: bytes
     with Phases(keeper.clock, keeper.trace, store).phase("rekeying", unit="keyrings"):
         purged = _purged(keeper)
         with KeyringCache.opened(keeper.cache_path(store), keeper.repository, keeper.tags) as cache:
-            check_shrunk(keeper.book, store, cache, keeper.stores[store], {})  # the passes report what is unsound
+            check_shrunk(keeper, store, cache, keeper.stores[store], {})  # the passes report what is unsound
             if any(not _sealed_to(keyring, done) for keyring in _keyrings(keeper, store, done)):
                 keeper.book.append(lambda _: _intent(keeper, done))
                 keeper.book.give(store)

@@ -205,7 +205,7 @@ class Purges:
             keeper, target = self._copying.keeper, self._copying.target
             refs = [(self._generation, segment) for segment in late]
             with KeyringCache.opened(keeper.cache_path(target), keeper.repository, keeper.tags) as cache:
-                check_shrunk(keeper.book, target, cache, self._copying.sink)
+                check_shrunk(keeper, target, cache, self._copying.sink)
                 shred(keeper, target, cache, refs).require()
                 clear(keeper, target, cache, refs).require()
             keeper.book.give(target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -11,6 +12,7 @@ from doubles.stores.hooked_store import HookedStore
 from fix_handmade_keeper import HandmadeKeeper
 
 from backupd.operations.keeper.holds import survey
+from backupd.operations.keeper.purge import Purging
 from backupd.operations.verify import Scope, Tools, verify
 from backupd.repository.repository import Repository
 from backupd.repository.state.checked import CheckedState
@@ -72,6 +74,13 @@ def test_the_keeper_asks_for_keyrings_together(handmade: HandmadeKeeper, far: Fa
         far.together.clear()
         assert cache.refresh(repository(handmade, far), threads=keeper.threads) == []
         assert far.together == {}
+
+
+def test_a_purge_asks_for_keyrings_together(handmade: HandmadeKeeper, far: FarStore) -> None:
+    """Where it has not seen them before."""
+    with Purging(replace(handmade.keeper, stores={"disk": repository(handmade, far)})) as purging:
+        assert not purging.errors
+        assert far.together == {"keyrings": True}
 
 
 def test_verify_asks_for_records_and_keyrings_together(handmade: HandmadeKeeper, far: FarStore) -> None:
