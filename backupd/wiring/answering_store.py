@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from backupd.errors import StoreAuthError, StoreGoneError
+from backupd.errors import BackupdError, StoreAuthError, StoreGoneError
 from backupd.model.ids import RegionName
 from backupd.operations.phases import Phases
 from backupd.repository.layout import REPOSITORY
@@ -35,6 +35,13 @@ def open_answering(
         open_repository(context.telling(trace), region, name, patience) as repository,
     ):
         yield name, repository
+
+
+def answering_first(context: Context, region: RegionName, trace: Trace) -> list[str]:
+    """Return the region's stores, those last that do not answer quickly: one that is away delays no other."""
+    names = context.stores_of(region)
+    away = [name for name in names if not _answers(context, region, name, trace)] if len(names) > 1 else []
+    return [*(name for name in names if name not in away), *away]
 
 
 @contextmanager
@@ -80,6 +87,16 @@ def _first_answering(context: Context, region: RegionName, names: tuple[str, ...
         f"none of the region's stores answers ({', '.join(names)}): {first.message if first else ''}",
         hint=first.hint if first else "",
     )
+
+
+def _answers(context: Context, region: RegionName, name: str, trace: Trace) -> bool:
+    try:
+        _ask(context, region, name, trace)
+    except StoreGoneError:
+        return False
+    except BackupdError:
+        return True  # it says no, which takes no time
+    return True
 
 
 def _ask(context: Context, region: RegionName, name: str, trace: Trace) -> None:

@@ -71,6 +71,7 @@ def backup(
       backupd backup --dry-run
     """
     from backupd.model.answers import BackupAnswer
+    from backupd.wiring.answering_store import answering_first
     from backupd.wiring.backup import backup_target
 
     context = load_context(ctx, config)
@@ -79,10 +80,11 @@ def backup(
     results = Results(as_json, quiet=quiet)
     with watched(context.clock, quiet=as_json or quiet) as trace:
         targets = {
-            name: [backup_target(context, name, store, database, trace) for store in context.stores_of(name)]
+            name: {store: backup_target(context, name, store, database, trace) for store in context.stores_of(name)}
             for name in context.regions(region or [])
         }
-        for name, some in targets.items():
+        for name, placed in targets.items():
+            some = [placed[store] for store in answering_first(context, name, trace)]
             _back_up_region(context, name, [one.auditing() for one in some] if audit else some, results)
     return results.finish("backups", BackupAnswer)
 

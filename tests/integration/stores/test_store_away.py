@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import subprocess
@@ -153,12 +154,16 @@ def test_a_terminal_is_never_silent_for_long(node: NodeFolder, server: Sshd) -> 
 
 
 def test_a_backup_says_what_it_waits_for(node: NodeFolder, server: Sshd) -> None:
-    """Where the first store is tried again for long, a warning says which, why and for how long at most."""
+    """Where a store is tried again for long, a warning says which, why and for how long; the others go first."""
     config = node.node / "backupd.toml"
     config.write_text(config.read_text().replace('patience = "1s"', 'patience = "20s"'))
     server.stop()
-    done = node.run("backup", "be")
+    done = node.run("backup", "be", "--json")
     assert done.returncode == 6
+    assert [(one["store"], "report" in one) for one in json.loads(done.stdout)["backups"]] == [
+        ("disk", True),
+        ("far", False),
+    ]
     assert b"warning: far does not answer: cannot connect to" in done.stderr
     assert b"s at most, as stores.far.patience says." in done.stderr
 
