@@ -84,10 +84,11 @@ def test_a_read_that_went_wrong_ruins_nobodys_keys(offline: OfflineKeeper, monke
 
     def flipped(self: object, name: ObjectName, kind: str) -> bytes:
         data = read(self, name, kind)
-        lines = data.split(b"\n")
-        last = bytearray(lines[-2])
-        last[-10] = ord("A") if last[-10] != ord("A") else ord("B")
-        return b"\n".join([*lines[:-2], bytes(last), b""])
+        *documents, ada, bob, end = data.split(b"\n")  # in whichever order
+        return b"\n".join([*documents, altered(ada), altered(bob), end])
+
+    def altered(line: bytes) -> bytes:
+        return line[:-10] + (b"A" if line[-10:-9] != b"A" else b"B") + line[-9:]
 
     before = {name: sha256 for name, sha256 in offline.files().items() if name.startswith("keyrings/")}
     monkeypatch.setattr(type(offline.repository), "read", flipped)
