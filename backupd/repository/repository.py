@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from functools import cached_property
 
 from backupd.errors import UNSOUND, BackupdError, DamageError, ObjectMissingError, RefusedError
 from backupd.model.documents import REDUCED, Record, RepositoryInfo, decode_body, encode_body
@@ -34,9 +33,16 @@ class Repository:
         self._generations: dict[SnapshotName, list[GenerationId]] = {}
         self._right: dict[SnapshotName, GenerationId] = {}
         """Where a record was read that could be believed: copies of it may lie in other generations."""
+        self._known_info: RepositoryInfo | None = None
 
-    @cached_property
+    @property
     def _info(self) -> RepositoryInfo:
+        # Not `cached_property`: in Python 3.11 all instances share its lock, and one store would hold up the others.
+        if self._known_info is None:
+            self._known_info = self._read_info()
+        return self._known_info
+
+    def _read_info(self) -> RepositoryInfo:
         try:
             data = self._fetch(layout.REPOSITORY, "repository")
         except ObjectMissingError as error:

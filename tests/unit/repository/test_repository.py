@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
+from doubles.stores.hooked_store import HookedStore
 from doubles.stores.small_repository import Content, Rows, SmallRepository
 
 from backupd.errors import BackupdError, DamageError, KeyRefusedError, ObjectMissingError, RefusedError
@@ -223,3 +225,20 @@ def test_what_init_places_is_at_hand() -> None:
     """The guide and the script are found, and the guide speaks of the script."""
     assert b"store/recover store" in help_files.guide()
     assert help_files.script().startswith(b"#!/usr/bin/env python3\n")
+
+
+def test_one_repository_waits_for_no_other(small: SmallRepository, tmp_path: Path) -> None:
+    """A store that does not answer for `repository.json` keeps nobody from reading another store's."""
+    other = SmallRepository(DirectoryStore(tmp_path / "other"))
+    read: list[str] = []
+
+    def meanwhile(*_: str) -> None:
+        thread = threading.Thread(
+            target=lambda: read.append(Repository(other.store, [other.signer.public]).info().repository), daemon=True
+        )
+        thread.start()
+        thread.join(30)
+
+    slow = HookedStore(small.store, before=meanwhile)
+    assert Repository(slow, [small.signer.public]).info() == small.info
+    assert set(read) == {other.info.repository}
