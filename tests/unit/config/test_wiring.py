@@ -46,7 +46,7 @@ def test_regions_databases_and_stores_are_all_or_the_named(context):
     ]:
         with pytest.raises(UsageError) as caught:
             ask()
-        assert hint in caught.value.hint
+        assert caught.value.hint == f'Did you mean "{hint}"?'
 
 
 def test_a_source_is_its_connection_string_or_service_and_files(context):
