@@ -163,10 +163,11 @@ def test_who_is_to_be_erased_keeps_an_earlier_date() -> None:
 
 def test_a_request_to_erase_that_stands_is_not_repeated_behind_a_hold() -> None:
     """A hold that was released later than the request's date moved it; an earlier request moves it back."""
-    asked = after(ErasureRequested(**of(), **stamps(3)), HOLD)
     late = START + 40 * DAY
-    released = foreseen(asked, [Released(tenant=ADA, hold="CASE-1", due=stamp(late + 30 * DAY))], late)
-    assert lifecycle.erase(released, ADA, dates(3)) == []
+    for by in ("query", "command"):
+        asked = after(ErasureRequested(**of(), **stamps(3, by)), HOLD)
+        released = foreseen(asked, [Released(tenant=ADA, hold="CASE-1", due=stamp(late + 30 * DAY))], late)
+        assert lifecycle.erase(released, ADA, dates(3, by)) == []
     assert lifecycle.erase(released, ADA, dates(2)) == [
         ErasureRequested(**of(), **{**stamps(2), "since": stamps(3)["since"]})
     ]
