@@ -19,8 +19,13 @@ class OwnFolder(ForwardingStore):
     def call(self, method: str, name: str, effect: Callable[[], T]) -> T:  # noqa: ARG002 - the same for all methods
         try:
             return effect()
-        except (ObjectMissingError, ObjectExistsError):
+        except ObjectExistsError:
             raise
+        except ObjectMissingError as error:
+            raise ObjectMissingError(
+                f"'{name}' is not in this machine's state folder",
+                hint="If somebody removed it meanwhile, run it again: it is read from the stores then.",
+            ) from error
         except StoreFullError as error:
             raise StoreFullError(
                 "the disk of this machine's state folder has no room",

@@ -55,7 +55,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def _sweep(sweep: Sweep, options: argparse.Namespace) -> tuple[Row, list[Case]]:
     calls = sweep.count()
-    wanted = [fault for fault in _faults(calls) if fault.port in options.ports and fault.kind in options.kinds]
+    kinds = {port: set(options.kinds) for port in options.ports}
+    if sweep.operation.by_script:  # whose state is the store itself: without it nothing can be recovered
+        kinds.get("state", set()).discard("removed")
+    wanted = [fault for fault in _faults(calls) if fault.kind in kinds.get(fault.port, ())]
     row = Row(sweep.operation.name, {port: sum(call.port == port for call in calls) for port in PORTS}, len(wanted))
     chosen = [Fault.parse(one) for one in options.fault] or wanted[:: options.every]
     if options.cases or options.minutes:

@@ -55,8 +55,10 @@ def test_the_state_folder_is_named(
 
 def test_what_is_no_fault_of_the_disk_stays_as_it_is(copy: Store) -> None:
     """Who calls tells an object that is missing, or another one, from a disk that refuses."""
-    with pytest.raises(ObjectMissingError):
+    with pytest.raises(ObjectMissingError) as lost:
         copy.get(NAME)
+    assert lost.value.message == f"'{NAME}' is not in this machine's state folder"
+    assert "run it again" in lost.value.hint
     put_document(copy, NAME, b"an entry")
     with pytest.raises(ObjectExistsError):
         put_document(copy, NAME, b"another")
