@@ -106,3 +106,32 @@ def test_a_database_of_every_type_of_an_older_server_comes_back_on_a_newer_one(
     copy = restored(server, roles=True)
     assert_same_contents(every_type, copy)
     assert_same_schema(restored_by_postgresql(every_type, server), copy)
+
+
+def test_tables_of_as_many_columns_as_there_can_be_and_of_none(
+    pg15: Server, make_database: Callable[..., Database], region: Region, restored: Callable[..., Database]
+) -> None:
+    """Columns may also have been dropped, or all be generated; a row of nothing is a row."""
+    database = make_database(pg15)
+    columns = ", ".join(f"c{n} {('int', 'bool', 'text')[n % 3]}" for n in range(1600))
+    database.sql(
+        f"CREATE TABLE public.wide ({columns})",
+        "INSERT INTO public.wide (c0, c1, c2) SELECT g, g % 2 = 0, repeat('x', g) FROM generate_series(1, 50) g",
+        "UPDATE public.wide SET c1599 = 5 WHERE c0 < 20",
+        "CREATE TABLE public.nothing ()",
+        *["INSERT INTO public.nothing DEFAULT VALUES"] * 3,
+        "CREATE TABLE public.gone (a int, b int)",
+        "INSERT INTO public.gone VALUES (1, 2), (3, 4)",
+        "ALTER TABLE public.gone DROP COLUMN a, DROP COLUMN b",
+        "CREATE TABLE public.made (a int GENERATED ALWAYS AS (7) STORED)",
+        "INSERT INTO public.made DEFAULT VALUES",
+        "CREATE TABLE public.child () INHERITS (public.nothing)",
+        "INSERT INTO public.child DEFAULT VALUES",
+    )
+    region.backup(database)
+    copy = restored(pg15)
+    assert_same_contents(database, copy)
+    assert_same_schema(database, copy)
+    counts = "SELECT count(*) FROM ONLY public.{}"
+    found = {name: copy.sql(counts.format(name))[0][0] for name in ("wide", "nothing", "gone", "made", "child")}
+    assert found == {"wide": 50, "nothing": 3, "gone": 2, "made": 1, "child": 1}
