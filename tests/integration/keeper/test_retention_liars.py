@@ -36,12 +36,12 @@ def daily(handmade: HandmadeKeeper) -> HandmadeKeeper:
 
 
 def _lie(
-    handmade: HandmadeKeeper, true: SnapshotName, *, packs: bool, modified: datetime | None = None
+    handmade: HandmadeKeeper, true: SnapshotName, *, packs: bool, modified: datetime | None = None, number: int = 1
 ) -> SnapshotName:
-    """A thief of the node's key signs a record of the last second of a true one's day."""
+    """A thief of the node's key signs a record of the last second of a true one's day: the last but `number`."""
     record: Record = handmade.made.repository.record(true)
     day = _day(true)
-    changes = {"exported": stamp(day + DAY - timedelta(microseconds=1)), "packs": record.packs if packs else []}
+    changes = {"exported": stamp(day + DAY - timedelta(microseconds=number)), "packs": record.packs if packs else []}
     name, document = signed_record(msgspec.structs.replace(record, **changes), handmade.made.signer)
     path = handmade.root / layout.record_name(record.generation, name)
     path.write_bytes(document)
@@ -168,7 +168,7 @@ def test_on_a_store_whose_times_are_all_new_the_rules_go_on(daily: HandmadeKeepe
 def test_a_false_record_is_removed_and_missed_by_nobody(daily: HandmadeKeeper) -> None:
     """Also where people removed it by hand, as they would: nothing holds them to it for ever."""
     true = daily.backup(0.3, "ada")
-    lies = [_lie(daily, true, packs=packs, modified=datetime.now(UTC)) for packs in (True, False)]
+    lies = [_lie(daily, true, packs=True, modified=datetime.now(UTC), number=number) for number in (1, 2)]
     daily.keeper.book.append(lambda _: [Verified(store="disk", snapshots=[true, *lies])])
     daily.expire()
     _verified(daily)
