@@ -133,11 +133,10 @@ def test_who_sets_a_files_time_drives_nothing_out_that_a_keeper_looked_beside(da
     assert {name for _, name in daily.repository.records()} == set(true)
 
 
-def test_an_empty_record_of_today_drives_nothing_out(daily: HandmadeKeeper) -> None:
+def test_an_empty_record_drives_nothing_out(daily: HandmadeKeeper) -> None:
     """It lies about no time; it holds nothing, so that it takes nobody's place."""
-    true = daily.backup(0.3, "ada")
-    lie = _lie(daily, true, packs=False, modified=datetime.now(UTC))
-    daily.clock.by = DAY
+    true = daily.backup(1.3, "ada")
+    lie = _lie(daily, true, packs=False, modified=_day(true) + DAY)
     decisions = {one.snapshot.name: one for one in daily.plan().decisions}
     assert decisions[true].keep
     assert not decisions[lie].keep
