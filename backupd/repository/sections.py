@@ -30,8 +30,8 @@ from backupd.store.base import StoreView
 
 _REQUEST = 2 << 20
 """Sealed bytes of neighbours requested at once: what an SSH channel has in flight at most."""
-_GAP = 32 << 10
-"""Bytes between two sections that are fetched with them: a request of its own costs a round trip."""
+GAP = 32 << 10
+"""Bytes between two sections that are worth fetching with them: a request of its own costs a round trip."""
 _LARGE = 16 << 20
 """Bytes from which a section lies in a temporary file while it is open; our own writer makes none as large."""
 _HELD = 256 << 20
@@ -131,14 +131,22 @@ class Sections:
     """The sections that were used last, up to `kept` bytes; it fetches others, and compares and opens them."""
 
     def __init__(
-        self, store: StoreView, key_of: Callable[[SectionRow], SegmentKey], *, threads: int = 6, kept: int = 8 << 20
+        self,
+        store: StoreView,
+        key_of: Callable[[SectionRow], SegmentKey],
+        *,
+        threads: int = 6,
+        kept: int = 8 << 20,
+        gap: int = 0,
     ) -> None:
         """Start the pool. Its threads only wait for the store, so their number is that of requests in flight.
 
-        `key_of` returns a section's key, or raises why there is none.
+        `key_of` returns a section's key, or raises why there is none. Gaps of up to `gap` bytes are fetched along,
+        with the sections that nobody wants there: where others' are to stay unread, there must be none.
         """
         self._store = store
         self._key_of = key_of
+        self._gap = gap
         self._pool = ThreadPoolExecutor(threads, "sections")
         self._held = _HeldSections()
         self._groups: dict[_Place, _Group] = {}
@@ -161,7 +169,7 @@ class Sections:
         """
         soon = {section.place: section for section in first}
         every = soon | {section.place: section for section in later}
-        groups = [_Group(group) for group in _side_by_side(every.values()) if group[0].row.length <= _LARGE]
+        groups = [_Group(group) for group in _side_by_side(every.values(), self._gap) if group[0].row.length <= _LARGE]
         size = 0
         for group in sorted(groups, key=lambda group: soon.keys().isdisjoint(one.place for one in group.sections)):
             size += group.size
@@ -187,7 +195,7 @@ class Sections:
                 else:
                     held.fetched = held.fetched or self._pool.submit(self._fetch_held, held)
                     self._expect([section], held.fetched, held.sections[0].offset)
-            for group in _side_by_side(apart):
+            for group in _side_by_side(apart, self._gap):
                 self._expect(group, self._pool.submit(self._fetch, group), group[0].offset)
             wanted = [self._coming[place] for place in places]
             for place in places:
@@ -242,12 +250,12 @@ def weight_of(section: Section) -> int:
     return 1024 + (length if length <= _LARGE else length // _LARGE_WEIGHT)
 
 
-def _side_by_side(sections: Iterable[Section]) -> Iterator[list[Section]]:
+def _side_by_side(sections: Iterable[Section], most: int) -> Iterator[list[Section]]:
     group: list[Section] = []
     size = end = 0
     for section in sorted(sections, key=lambda section: (section.pack.name, section.at)):
         length, gap = section.row.length, section.offset - end
-        follows = group and section.pack.name == group[-1].pack.name and 0 <= gap <= _GAP
+        follows = group and section.pack.name == group[-1].pack.name and 0 <= gap <= most
         if group and (not follows or size + gap + length > _REQUEST):
             yield group
             group, size, gap = [], 0, 0

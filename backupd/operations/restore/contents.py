@@ -18,7 +18,7 @@ from backupd.planning.restore import Kept, Piece, Planner, RestorePlan
 from backupd.planning.selection import STRUCTURE, Selection
 from backupd.repository.content import Content, ContentReader, file_content
 from backupd.repository.manifests import read_entries
-from backupd.repository.sections import Sections
+from backupd.repository.sections import GAP, Sections
 from backupd.seal import suite
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class SnapshotContents:
     def __init__(self, repository: Repository, choice: OpenedChoice, readers: int) -> None:
         """Open what was chosen for `readers` threads that may read rows at once, and share what is fetched ahead."""
         self._choice = choice
-        self._sections = Sections(repository.store, self._key_of)
+        self._sections = Sections(repository.store, self._key_of, gap=0 if choice.partial else GAP)
         self._reader = ContentReader(choice.sections.sections, self._sections, _AHEAD // readers)
         self._spilled = SealedTempFile()
         self.verified = 0

@@ -19,7 +19,7 @@ from backupd.repository import layout
 from backupd.repository.content import Content, ContentReader, file_content, rows_content
 from backupd.repository.manifests import read_entries
 from backupd.repository.packs import reopened
-from backupd.repository.sections import Sections
+from backupd.repository.sections import GAP, Sections
 from backupd.repository.state.checked import CONTENT
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class _Reading:
         """Open a reader, which fetches all sections of these segments once."""
         manifests = [self.listed.manifests[segment] for segment in segments]
         later = chain.from_iterable(self._by_segment[segment] for segment in segments)
-        with closing(Sections(self._store, self._keys.require, threads=self._threads)) as sections:
+        with closing(Sections(self._store, self._keys.require, threads=self._threads, gap=GAP)) as sections:
             sections.hold(manifests, later)
             yield ContentReader(self.listed.sections, sections)
 

@@ -135,12 +135,8 @@ def test_where_nothing_can_be_held_it_is_fetched_again(small: SmallRepository, m
     assert read(small, chosen(small)) == expected(SHARED, ACME, GLOBEX, LOGS)
 
 
-def test_one_tenant_reads_its_own_sections_only(small: SmallRepository, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside those that are shared, the structure, and gaps too small to be worth a request of their own: none here.
-
-    Headers are read with what lies behind them.
-    """
-    monkeypatch.setattr(sections, "_GAP", 0)
+def test_one_tenant_reads_its_own_sections_only(small: SmallRepository) -> None:
+    """Beside those that are shared, and the structure. Headers are read with what lies behind them."""
     store = Watching(small.store)
     choice = chosen(small, Selection(frozenset({"globex"})), store)
     store.asked.clear()

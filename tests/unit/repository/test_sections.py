@@ -11,7 +11,7 @@ from doubles.stores.segments import CONTEXT, HandmadeKeys, HandmadeSegment, publ
 
 from backupd.repository import sections as sections_module
 from backupd.repository.packs import Section
-from backupd.repository.sections import Sections
+from backupd.repository.sections import GAP, Sections
 from backupd.store.directory import DirectoryStore
 
 SEGMENTS, DAYS = 20, 6
@@ -28,7 +28,7 @@ class Month:
             for day in range(DAYS)
         ]
         self.store.calls.clear()
-        self.sections = Sections(self.store, HandmadeKeys.of_segments(*self.segments).of, threads=2, kept=1)
+        self.sections = Sections(self.store, HandmadeKeys.of_segments(*self.segments).of, threads=2, kept=1, gap=GAP)
 
     def row(self, segment: HandmadeSegment, day: int) -> bytes:
         return b"%d\t%s\n" % (day, segment.segment.encode())
@@ -114,8 +114,9 @@ def test_small_gap_is_fetched_along(month: Month) -> None:
     assert month.fetches() == 1
 
 
-def test_large_gap_is_not_fetched(month: Month, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sections_module, "_GAP", month.of(0)[0].row.length - 1)
+def test_larger_gap_is_not_fetched(month: Month) -> None:
+    length = month.of(0)[0].row.length
+    month.sections = Sections(month.store, HandmadeKeys.of_segments(*month.segments).of, threads=2, gap=length - 1)
     every_other = month.of(0)[::2]
     assert [one.opened().reader.open_block(0) for one in month.sections.request(every_other)] == month.rows(every_other)
     assert month.fetches() == len(every_other)
