@@ -131,11 +131,11 @@ def test_a_daemon_that_hangs_is_replaced(booted: Installed) -> None:
     """When nothing feeds the watchdog any more, systemd ends it and starts another."""
     folder = booted.machine.path(f"/run/systemd/system/{NODE}.d")
     folder.mkdir(parents=True)
-    (folder / "soon.conf").write_text("[Service]\nWatchdogSec=6s\nTimeoutAbortSec=1s\nRestartSec=1s\n")
+    (folder / "soon.conf").write_text("[Service]\nWatchdogSec=12s\nTimeoutAbortSec=1s\nRestartSec=1s\n")
     booted.machine.run("systemctl", "daemon-reload")
     try:
         booted.machine.run("systemctl", "start", NODE)
-        time.sleep(8)
+        time.sleep(14)
         first = booted.machine.shown(NODE)
         assert (first["ActiveState"], first["NRestarts"]) == ("active", "0")
         os.kill(outside(booted, int(first["MainPID"])), signal.SIGSTOP)
