@@ -152,6 +152,7 @@ def test_a_signal_ends_the_run_in_order(tmp_path, number):
         text=True,
     ) as process:
         waits_for_passphrase(tmp_path / "passphrase")
+        reads_from_a_pipe(process.pid)
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
 
@@ -170,6 +171,16 @@ def waits_for_passphrase(fifo):
         except OSError:
             assert time.monotonic() < deadline, "the program never asked for the passphrase"
             time.sleep(0.02)
+
+
+def reads_from_a_pipe(pid):
+    """Return once the process sleeps in a read from a pipe: a signal between its open and its read wakes no read.
+
+    Where the kernel does not say what it waits for, five seconds are enough.
+    """
+    deadline = time.monotonic() + 5
+    while "pipe" not in Path(f"/proc/{pid}/wchan").read_text() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def test_a_reader_that_goes_away_is_no_fault_of_ours():
