@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,9 +198,10 @@ def test_a_state_folder_put_back_from_the_middle_of_a_backup(
 ) -> None:
     """A machine's own snapshot, taken while a backup ran: what that backup published since counts as published."""
     region, store, copy = kept.region, kept.region.store, tmp_path / "state-copied"
+    once = threading.Lock()
 
     def snapshot(method: str, name: str) -> None:
-        if method == "put_new" and place_of(name).kind.value == "keyring" and not copy.exists():
+        if method == "put_new" and place_of(name).kind.value == "keyring" and once.acquire(blocking=False):
             shutil.copytree(region.node.state, copy)
 
     assert isinstance(store, HookedStore)
