@@ -254,7 +254,7 @@ def test_what_a_killed_restore_leaves_is_known(tmp_path: Path) -> None:
         os.close(held)
 
 
-@pytest.mark.parametrize("pieces", [[b"1\n\\.\n\\! touch x\n"], [b"1\n", b"\\.\n"], [b"1\n\\", b".\n"], [b"\\", b"."]])
+@pytest.mark.parametrize("pieces", [[b"1\n\\.\n2\n"], [b"1\n", b"\\.\n"], [b"1\n\\", b".\n"], [b"\\", b"."]])
 def test_rows_in_a_script_hold_no_commands(tmp_path: Path, pieces: list[bytes]) -> None:
     """Who signs a false snapshot writes any bytes as rows: psql must not obey them, wherever a piece of them ends."""
     with (tmp_path / "script").open("wb") as file:
