@@ -205,8 +205,10 @@ def test_schemas_go_to_their_tenants(region: Region, pg: Server, make_database: 
         assert f"customer_{tenant}".encode() in structure.files["ddl"]
         assert f"customer_{other}".encode() not in structure.files["ddl"]
     shared = found.of(None, "structure")
-    assert all(b"customer_" not in data for data in shared.files.values())
-    assert "customer_" not in repr(shared.facts) + repr(shared.sequences)
+    # Other tests' roles may have such names, too: roles are the server's, and this mapping gives them to nobody.
+    for own in ("customer_alpha", "customer_beta"):
+        assert all(own.encode() not in data for data in shared.files.values())
+        assert own not in repr(shared.facts) + repr(shared.sequences)
 
 
 def test_databases_go_to_their_tenants(region: Region, pg: Server, make_database: Callable[..., Database]) -> None:

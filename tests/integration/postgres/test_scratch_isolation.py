@@ -192,12 +192,23 @@ def test_its_socket_cannot_be_replaced(maker: Maker, parent: Path) -> None:
     assert path.is_socket()
 
 
-def test_nothing_that_it_started_outlives_it(maker: Maker) -> None:
-    """A process in another folder and another session, too; and the report of the end is true."""
+def _bystanders(maker: Maker) -> list[int]:
+    """Start a program in another folder and another session, as the server would, and return it once it runs."""
     odd = f"86400.{secrets.randbelow(10**9)}"
     maker.shell(f"cd /; setsid sleep {odd} </dev/null >/dev/null 2>&1 &")
-    running = [pid for pid in processes.everybody() if odd.encode() in processes.arguments(pid)]
-    assert running
+    running: list[int] = []
+
+    def runs() -> bool:
+        running[:] = [pid for pid in processes.everybody() if processes.arguments(pid) == f"sleep\0{odd}\0".encode()]
+        return bool(running)
+
+    processes.eventually(runs)
+    return running
+
+
+def test_nothing_that_it_started_outlives_it(maker: Maker) -> None:
+    """A process in another folder and another session, too; and the report of the end is true."""
+    running = _bystanders(maker)
     assert maker.end()[-1] == "{'scratch-server': 'process-gone', 'data-folder': 'listed-absent'} 0"
     assert not processes.alive(running)
     assert not maker.path.exists()
@@ -205,10 +216,7 @@ def test_nothing_that_it_started_outlives_it(maker: Maker) -> None:
 
 def test_it_is_gone_with_the_one_who_made_it(maker: Maker) -> None:
     """Killed as the kernel kills: the server and all it started end, too."""
-    odd = f"86400.{secrets.randbelow(10**9)}"
-    maker.shell(f"cd /; setsid sleep {odd} </dev/null >/dev/null 2>&1 &")
-    running = [pid for pid in processes.everybody() if odd.encode() in processes.arguments(pid)]
-    assert running
+    running = _bystanders(maker)
     maker.process.kill()
     processes.eventually(lambda: not processes.alive(running))
     processes.eventually(lambda: not maker.path.exists())
@@ -257,10 +265,7 @@ def test_a_kept_server_stays_where_it_is_put(maker: Maker, parent: Path, secret:
             assert connection.execute("SHOW listen_addresses").fetchall() == [("",)]
             assert connection.execute("SHOW fsync").fetchall() == [("on",)]
         assert "SECRET" not in maker.shell(f"cat {secret}")
-        odd = f"86400.{secrets.randbelow(10**9)}"
-        maker.shell(f"cd /; setsid sleep {odd} </dev/null >/dev/null 2>&1 &")
-        running = [pid for pid in processes.everybody() if odd.encode() in processes.arguments(pid)]
-        assert running
+        running = _bystanders(maker)
         for _ in range(2):
             subprocess.run([*maker.drop, *shlex.split(stopping)], check=True, timeout=120)
         assert not processes.alive(running)
