@@ -155,6 +155,7 @@ ROWS = {
         "integration/restore/test_inplace_hostile.py::test_what_was_not_tried_is_decided_by_the_write",
     ),
     "the lifecycle query's answers": (
+        "integration/postgres/test_tenant_identity.py::test_the_lifecycle_query_runs_no_code_that_it_does_not_name",
         "integration/postgres/test_tenant_identity.py::test_the_lifecycle_query_names_tenants_by_the_same_types",
         "laws/test_lifecycle_laws.py::test_a_purge_is_never_decided_for_whom_it_must_not_be",
         "integration/tenants/test_unknown_tenants.py::test_a_purge_by_hand_asks",

@@ -112,7 +112,8 @@ class QuerySection(ConfigSection):
     passfile: SecretFile | None = Field(default=None, description="The password file for `dsn`.")
     sql: SelectStatement = Field(
         description="One `SELECT` with the columns `tenant`, `unsubscribed_at`, `erase_requested_at`, and "
-        "where they exist `data_class`, `moved_to`, `live_purged_at`."
+        "where they exist `data_class`, `moved_to`, `live_purged_at`. Tables are named with their schema, and no "
+        "view is read: the search path is empty."
     )
 
     @model_validator(mode="after")

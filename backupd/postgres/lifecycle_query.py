@@ -7,10 +7,12 @@ from datetime import UTC, date, datetime, time
 from typing import Any, Final
 
 import psycopg
+from psycopg import errors as pg
 from psycopg.rows import dict_row
 
 from backupd.errors import ConfigError
 from backupd.postgres.connect import Source, connect
+from backupd.postgres.failures import reason
 from backupd.postgres.source.identity import ambiguous_type
 
 REQUIRED: Final = frozenset({"tenant", "unsubscribed_at", "erase_requested_at"})
@@ -36,22 +38,37 @@ def read_tenant_dates(source: Source, sql: str) -> list[TenantDates]:
     """Run the query and return its rows, read in a transaction that can change nothing.
 
     A time without a zone is taken as UTC, a date as the beginning of its day. Raises ConfigError when columns are
-    missing, unknown or of another type, when the tenant's type has several spellings of one value, or when a tenant is
-    NULL or named twice; SourceError and its subclasses for PostgreSQL's errors.
+    missing, unknown or of another type, when the tenant's type has several spellings of one value, when a tenant is
+    NULL or named twice, and when something is named without its schema; SourceError and its subclasses for PostgreSQL's
+    errors. The search path stays empty: who owns a schema in it, or the database, would have his own functions called
+    by a role that may read everything.
     """
     with connect(source) as connection:
-        # Its author meant the names as a session of his own finds them.
-        connection.execute(
-            f"BEGIN READ ONLY; SET LOCAL statement_timeout = '{_TIMEOUT}'; SET LOCAL search_path TO DEFAULT"
-        )
+        connection.execute(f"BEGIN READ ONLY; SET LOCAL statement_timeout = '{_TIMEOUT}'")
         with connection.cursor(row_factory=dict_row) as cursor:
-            cursor.execute(sql.encode())
+            _execute(cursor, sql)
             _check_columns(cursor)
             _check_identity(cursor)
             found = [_dates(row) for row in cursor]
     if len({(one.tenant, one.data_class) for one in found}) != len(found):
         raise ConfigError("the lifecycle query names a tenant twice", hint="Make it return one row a tenant and class.")
     return found
+
+
+def _execute(cursor: psycopg.Cursor[Any], sql: str) -> None:
+    try:
+        cursor.execute(sql.encode())
+    except (pg.UndefinedTable, pg.UndefinedFunction, pg.UndefinedObject) as error:
+        raise ConfigError(
+            f"the lifecycle query names something that is not there ({reason(error)})",
+            hint="Write tables, functions and types of your own with their schema, as public.customer: the search path "
+            "is empty, so that nobody's functions are called in the place of PostgreSQL's.",
+        ) from None
+    except pg.ObjectNotInPrerequisiteState as error:
+        raise ConfigError(
+            f"the lifecycle query reads a view, or a foreign table ({reason(error)})",
+            hint="Write what it selects into the query: a view runs its owner's functions.",
+        ) from None
 
 
 def _check_columns(cursor: psycopg.Cursor[Any]) -> None:

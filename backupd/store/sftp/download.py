@@ -28,6 +28,8 @@ _MOST = 4_000_000
 """Names that one listing may have: the caller may hold all of them. Our own objects are far fewer."""
 _DEEPEST = 32
 """Levels that a listing descends at most; our own layout has five."""
+_LONG = 256
+"""Bytes of a name that count as one name more: a server may make names up that are as long as paths."""
 
 
 def fetch(session: Session, path: str, offset: int, length: int | None, name: str) -> bytes:
@@ -151,7 +153,7 @@ def walk(
         for folder, entries in zip(now, found, strict=True):
             if entries is None:
                 vanished(folder)
-            seen_names += len(entries or ())
+            seen_names += sum(_count(folder, entry) for entry, _ in entries or ())
             if seen_names > _MOST:
                 raise _endless(prefix, _MOST)
             for entry, seen in entries or ():
@@ -190,13 +192,17 @@ def _read_open_folders(
                 if not reply.entries:
                     raise wire.ProtocolError("a folder without end")
                 found[place] += [entry for entry in reply.entries if _real(entry[0])]
-                held += len(reply.entries)
+                held += sum(_count("", name) for name, _ in reply.entries)
                 if held > _WIDEST:
                     raise _endless(paths[place], _WIDEST)
             else:
                 if not (isinstance(reply, Status) and reply.code == Code.EOF):
                     require_granted(reply, paths[place])
                 unfinished.pop(place, None)
+
+
+def _count(folder: str, entry: str) -> int:
+    return 1 + (len(folder) + len(entry)) // _LONG
 
 
 def _endless(folder: str, most: int) -> StoreError:

@@ -188,6 +188,12 @@ def _endless(_reply: bytes, number: int) -> bytes:
     return packet(NAME, struct.pack(">II", number, len(names)) + b"".join(names))
 
 
+def _wordy(_reply: bytes, number: int) -> bytes:
+    """Few names, each as long as a path may be."""
+    names = [text(b"%03d" % at + b"x" * 4000) + text(b"") + struct.pack(">II", 4, 0o100644) for at in range(50)]
+    return packet(NAME, struct.pack(">II", number, len(names)) + b"".join(names))
+
+
 SPOILERS = {
     "lose": lambda _reply, _number: b"",
     "wrong-id": lambda reply, number: reply[:5] + struct.pack(">I", number + 77) + reply[9:],
@@ -204,6 +210,7 @@ SPOILERS = {
     ),
     "no-names": lambda _reply, number: packet(NAME, struct.pack(">II", number, 0)),
     "endless": _endless,
+    "wordy": _wordy,
     "grow": _grown,
     "short": lambda reply, number: packet(DATA, struct.pack(">I", number) + text(reply[13 : 13 + 1000])),
     "more": lambda _reply, number: packet(DATA, struct.pack(">I", number) + text(b"x" * 200_000)),

@@ -31,7 +31,7 @@ KEEPER = """
 signing_key_file = "{node}/keeper.key"
 [regions.be.lifecycle.query]
 database = "app"
-sql = "SELECT name AS tenant, left_at AS unsubscribed_at, erase_at AS erase_requested_at FROM customer"
+sql = "SELECT name AS tenant, left_at AS unsubscribed_at, erase_at AS erase_requested_at FROM public.customer"
 """
 
 

@@ -37,6 +37,7 @@ TYPES = (
     "CREATE DOMAIN blind_code AS text COLLATE blind",
     "CREATE DOMAIN numbers AS int[]",
 )
+MADE = frozenset(statement.split()[2] for statement in TYPES if "COLLATION" not in statement)
 FIT = {
     "int2": ("7", "07", " 7", "-7", "0", "-0"),
     "int4": ("7", "+7", "007", "70"),
@@ -103,6 +104,11 @@ def database(pg15: Server, make_database: Callable[..., Database]) -> Database:
 def mapped(database: Database, tenancy: Tenancy = BY_COLUMN) -> TenancyMap:
     with connect(Source(database.conninfo)) as connection:
         return map_tables(tenancy, read_inventory(connection, tenant_columns(tenancy)))
+
+
+def with_schema(type_: str) -> str:
+    """Return the type's name as a query has to write it that finds nothing by the search path."""
+    return f"public.{type_}" if type_ in MADE else type_
 
 
 def reasons(database: Database, tenancy: Tenancy = BY_COLUMN) -> dict[str, str]:
@@ -234,7 +240,9 @@ def test_a_backup_is_refused_and_says_why(region: Region, database: Database) ->
 )
 def test_the_lifecycle_query_names_tenants_by_the_same_types(database: Database, type_: str) -> None:
     """A query whose tenant is of another type is refused, and so its spelling never reaches the ledger."""
-    query = f"SELECT NULL::{type_} AS tenant, NULL::date AS unsubscribed_at, NULL::date AS erase_requested_at"
+    query = (
+        f"SELECT NULL::{with_schema(type_)} AS tenant, NULL::date AS unsubscribed_at, NULL::date AS erase_requested_at"
+    )
     with pytest.raises(ConfigError, match='column "tenant" of the lifecycle query is'):
         read_tenant_dates(Source(database.conninfo), query)
 
@@ -244,6 +252,35 @@ def test_the_lifecycle_query_spells_tenants_as_rows_do(database: Database, type_
     """What it names is what COPY would have written."""
     plain = FIT[type_][0]
     bare = type_.split(" COLLATE", maxsplit=1)[0]
-    query = f"SELECT '{plain}'::{bare} AS tenant, NULL::date AS unsubscribed_at, NULL::date AS erase_requested_at"
+    typed = f"'{plain}'::{with_schema(bare)}"
+    query = f"SELECT {typed} AS tenant, NULL::date AS unsubscribed_at, NULL::date AS erase_requested_at"
     (found,) = read_tenant_dates(Source(database.conninfo), query)
     assert database.sql(f"SELECT '{plain}'::{bare}::text") == [(found.tenant,)]
+
+
+OWNERS = (
+    "CREATE TABLE customer (id varchar(20), gone date)",
+    "INSERT INTO customer VALUES ('ada', '2026-01-02')",
+    "CREATE FUNCTION lower(varchar) RETURNS text LANGUAGE sql AS $$ SELECT 'somebody else' $$",
+)
+"""A table, and a function that fits its column better than PostgreSQL's own."""
+DATES = "SELECT lower(id) AS tenant, gone AS unsubscribed_at, NULL::date AS erase_requested_at FROM "
+
+
+def test_the_lifecycle_query_runs_no_code_that_it_does_not_name(database: Database) -> None:
+    """Who may create in a schema of the search path has functions called by others: the backups' role reads all."""
+    database.sql(*OWNERS)
+    assert database.sql("SELECT lower(id) FROM customer") == [("somebody else",)]
+    (found,) = read_tenant_dates(Source(database.conninfo), DATES + "public.customer")
+    assert found.tenant == "ada"
+
+
+def test_a_name_without_its_schema_is_refused(database: Database) -> None:
+    """What the query does not name completely is not looked for anywhere; the message says how to write it."""
+    database.sql(*OWNERS, "CREATE VIEW leaving AS SELECT lower(id) AS id, gone FROM customer")
+    for sql in (DATES + "customer", DATES.replace("lower", "upright") + "public.customer"):
+        with pytest.raises(ConfigError, match="names something that is not there") as refused:
+            read_tenant_dates(Source(database.conninfo), sql)
+        assert "with their schema" in (refused.value.hint or "")
+    with pytest.raises(ConfigError, match="reads a view"):
+        read_tenant_dates(Source(database.conninfo), DATES + "public.leaving")

@@ -278,6 +278,21 @@ def test_a_folder_whose_names_never_end_is_named(hostile, monkeypatch):
     assert "no end of them" in caught.value.message
 
 
+def test_long_names_count_for_more(hostile, monkeypatch):
+    """What is in memory is bounded, and not the number of names alone: each may be as long as a path."""
+    store, server = hostile()
+    put(store, "a/object", b"x")
+    for name, most, fits in (("_WIDEST", 500, 2000), ("_MOST", 500, 2000)):
+        for value, refused in ((most, True), (fits, False)):
+            monkeypatch.setattr(download, name, value)
+            server.mischief.rules[:] = [Rule("wordy", READDIR)]
+            if not refused:
+                assert len([*store.list("a")]) >= 50
+                continue
+            with pytest.raises(StoreError, match="no end of them"):
+                [*store.list("a")]
+
+
 def test_a_tree_that_never_ends_is_named(hostile, monkeypatch):
     """No folder of it is large, and there is always another one."""
     monkeypatch.setattr(download, "_MOST", 40)

@@ -25,7 +25,7 @@ CHANGES = {
 QUERY = """
 [regions.be.lifecycle.query]
 database = "app"
-sql = "SELECT name AS tenant, NULL::date AS unsubscribed_at, NULL::date AS erase_requested_at FROM customer"
+sql = "SELECT name AS tenant, NULL::date AS unsubscribed_at, NULL::date AS erase_requested_at FROM public.customer"
 """
 ELSEWHERE = """
 [regions.ch]
