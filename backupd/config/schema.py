@@ -109,8 +109,8 @@ class NodeSection(ConfigSection):
     lock_timeout: Annotated[Duration, within(_SECOND)] = Field(
         default=timedelta(seconds=30),
         description="How long a backup tries to lock its tables (`ACCESS SHARE`), in tries of a second, and how long "
-        "others may wait for tables that it has locked. Then it ends as busy (exit status 4) and is tried again "
-        "later. A restore in place tries as long for its own locks.",
+        "others may wait for tables that it has locked. Then the run begins again by itself, up to nine times, before "
+        "it ends as busy (exit status 4). A restore in place tries as long for its own locks.",
     )
     client_dirs: Annotated[tuple[AbsolutePath, ...], Several] = Field(
         default=(),

@@ -130,6 +130,8 @@ class BackupReport(msgspec.Struct, frozen=True, kw_only=True):
     missing: int = 0
     """Objects of earlier runs that were no longer on the store; when there are any, this is a full copy."""
     unread: UnreadAnswer = UnreadAnswer()
+    tries: int = 1
+    """Tries that the run needed: all but the last one ended because the database was busy."""
 
 
 class DatabaseBackup(msgspec.Struct, frozen=True, kw_only=True):

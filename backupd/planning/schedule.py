@@ -1,4 +1,6 @@
-"""The times at which jobs run: by their timetables, once for all missed runs, and again after failures. Pure."""
+"""The times at which jobs run: by their timetables, once for all missed runs, and again after failures; and when a run
+tries again what was busy. Pure.
+"""
 
 from __future__ import annotations
 
@@ -147,3 +149,18 @@ def retry_delay(cause: Cause, attempt: int, patience: RetryDelays) -> timedelta 
     most = max(_LONGEST_S, patience.first)
     delay = min(most, patience.first * factor * (1 << min(attempt - 1, 12)))
     return delay * (1 + _PART * fraction(f"{patience.seed}/{attempt}"))
+
+
+TRIES: Final = 10
+"""Times that one run tries to back up a database that is busy."""
+_LONGEST_PAUSE: Final = 8.0
+
+
+def next_try(tries: int, spent: float, deadline: float) -> float | None:
+    """Return the seconds after which a run tries again what was busy `tries` times; None when it has to end.
+
+    `spent` is how long the run has lasted, and `deadline` how long it may: half of that is left to the last try.
+    """
+    if tries >= TRIES or spent > deadline / 2:
+        return None
+    return min(_LONGEST_PAUSE, float(1 << (tries - 1)))

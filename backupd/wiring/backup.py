@@ -81,6 +81,7 @@ def backup_node(context: Context, region: RegionName, store: str, trace: Trace) 
         random=os.urandom,
         environment=context.environ,
         trace=trace,
+        deadline=context.config.daemon.deadline.total_seconds(),
     )
 
 

@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupd.model.timetables import Every, Never, Weekly, in_zone, parse_timetable, spell_timetable
-from backupd.planning.schedule import Awake, Cause, RetryDelays, longest_gap, next_due, next_slot, retry_delay
+from backupd.planning.schedule import (
+    TRIES,
+    Awake,
+    Cause,
+    RetryDelays,
+    longest_gap,
+    next_due,
+    next_slot,
+    next_try,
+    retry_delay,
+)
 
 ZONES = ["UTC", "Europe/Brussels", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "America/Santiago"]
 HOUR = timedelta(hours=1)
@@ -137,6 +147,15 @@ def test_delays_grow_and_end(cause, attempt, first, seed):
         assert patience.first <= delay <= max(HOUR, patience.first) * 1.2
     if delay is not None and following is not None:
         assert following >= delay / 1.2
+
+
+@given(st.integers(1, 20), st.floats(0, 1e6), st.floats(1, 1e6))
+def test_a_run_tries_again_a_few_times_and_leaves_time_for_the_last(tries, spent, deadline):
+    """What is busy is tried again, each time after a longer pause: never in the deadline's second half."""
+    pause = next_try(tries, spent, deadline)
+    assert (pause is None) == (tries >= TRIES or spent > deadline / 2)
+    if pause is not None:
+        assert 1 <= pause <= 8
 
 
 def test_zones_are_given_to_those_that_name_none():

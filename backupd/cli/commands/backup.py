@@ -194,6 +194,8 @@ def _lines(name: str, report: BackupReport) -> Iterator[str]:
     yield from _unread_lines(report.unread)
     if report.missing:
         yield f"  a full copy: {counted(report.missing, 'object')} of earlier runs were missing"
+    if report.tries > 1:
+        yield f"  the database was busy before: this was try {report.tries}"
     yield f"  exported snapshot held {report.held_seconds:.1f} s, {report.seconds:.1f} s in all"
 
 

@@ -7,15 +7,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from backupd.errors import BackupdError, StoreError
+from msgspec.structs import replace as replaced
+
+from backupd.errors import BackupdError, SourceBusyError, StoreError
 from backupd.model.answers import BackupReport
 from backupd.model.ids import RegionName
 from backupd.model.tenancy import Tenancy, TenancyKind
+from backupd.model.text import counted
 from backupd.operations.backup import BackupJob, Node, backup
 from backupd.planning.mapping.names import choose_members
+from backupd.planning.schedule import TRIES, next_try
 from backupd.postgres.connect import Source, list_databases
 from backupd.repository.repository import Repository
 from backupd.store.base import Store
+from backupd.trace import Warned
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +92,33 @@ def _job(target: BackupTarget, job: BackupJob, repository: Repository) -> Iterat
         return
     for member in members:
         try:
-            report = backup(job, repository, target.node, member)
+            report = _tried(job, repository, target.node, member)
         except BackupdError as error:
             yield _failed(target, job, error)
             if isinstance(error, StoreError):
                 return
         else:
             yield BackupOutcome(target.region, target.store, job.label, report)
+
+
+def _tried(job: BackupJob, repository: Repository, node: Node, member: str | None) -> BackupReport:
+    """Back up one database, again and with a new exported snapshot where it was busy, as long as that is any use.
+
+    Each try begins with nothing of the one before, but what had reached the store by then need not be sent again.
+    """
+    began, tries = node.clock.monotonic(), 1
+    while True:
+        try:
+            report = backup(job, repository, node, member)
+        except SourceBusyError as error:
+            pause = next_try(tries, node.clock.monotonic() - began, node.deadline)
+            if pause is None:
+                raise SourceBusyError(f"{error.message} (after {counted(tries, 'try')})", hint=error.hint) from None
+            node.trace.emit(Warned(f"{job.label}: try {tries} of {TRIES} was in vain: {error.message}", error.hint))
+            node.clock.sleep(pause)
+            tries += 1
+        else:
+            return replaced(report, tries=tries)
 
 
 def _failed(target: BackupTarget, job: BackupJob, error: BackupdError) -> BackupOutcome:

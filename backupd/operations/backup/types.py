@@ -67,3 +67,5 @@ class Node:
     trace: Trace
     clock_tolerance: timedelta = timedelta(minutes=5)
     """How far the clock of a database's server may be from this machine's."""
+    deadline: float = 82800.0
+    """Seconds that one run may take: what is busy is tried again in its first half only."""

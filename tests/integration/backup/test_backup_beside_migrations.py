@@ -18,14 +18,19 @@ from fix_postgres import Database
 from fix_regions import Region
 
 from backupd.errors import BackupdError, SourceBusyError
+from backupd.model.ids import RegionName
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
+from backupd.operations.backup import BackupJob
+from backupd.operations.backup.region import BackupOutcome, BackupTarget, back_up
 from backupd.operations.inplace import apply
 from backupd.planning.mapping.names import NamePatterns
 from backupd.postgres.client_programs import client, find_programs
 from backupd.postgres.connect import Connection, Source, resolved
 from backupd.postgres.schema.dump import dump_schema
+from backupd.postgres.source.busy import busy_table
 from backupd.postgres.source.exported import Holder, hold
 from backupd.postgres.source.facts import read_sequences
+from backupd.trace import Event, NoTrace, Trace, Warned
 
 BY_COLUMN = Tenancy(kind=TenancyKind.COLUMN, column="tenant")
 BOUND = 20.0
@@ -247,14 +252,58 @@ class TestBackup:
         assert {type(one.error) for one in backups} <= {SourceBusyError, type(None)}
 
 
+class TestRun:
+    def test_a_run_tries_again_what_was_busy(self, region: Region, quick: Database) -> None:
+        """With a new snapshot, which has what the migration did; of the try before, nothing is left."""
+        added = []
+
+        def alter() -> None:
+            if not added:
+                added.append(Beside(lambda: quick.sql("ALTER TABLE users ADD COLUMN note text DEFAULT 'new'")))
+                eventually(lambda: waiting(quick))
+
+        outcome = tried(region, quick, AtPhase("reading", alter, region.events))
+        assert outcome.error is None
+        assert outcome.report is not None
+        assert outcome.report.tries == 2
+        assert len(region.snapshots()) == 1
+        assert list(region.node.spool.iterdir()) == []
+        said = [event.message for event in region.events.seen if isinstance(event, Warned) and "vain" in event.message]
+        assert said == [f"app: try 1 of 10 was in vain: {busy_table(oid(quick, 'users')).message}"]
+
+    def test_a_run_ends_busy_when_it_was_busy_too_often(self, region: Region, quick: Database) -> None:
+        """Or for too long: a migration that never ends leaves its place to somebody who looks."""
+        region.node = replace(region.node, lock_timeout=0.1, deadline=0.1)
+        with migration(quick, "LOCK TABLE users IN ACCESS EXCLUSIVE MODE"):
+            outcome = tried(region, quick, region.events)
+        assert isinstance(outcome.error, SourceBusyError)
+        assert outcome.error.retryable
+        assert outcome.error.message.endswith("(after 1 try)")
+        assert region.snapshots() == []
+
+
+def tried(region: Region, database: Database, trace: Trace) -> BackupOutcome:
+    """The end of a run over one database, which tries again what is busy."""
+    job = BackupJob(RegionName("be"), region.label, region.source(database.server, database.name), region.tenancy)
+    node = replace(region.node, trace=trace)
+    repository = region.repository
+    target = BackupTarget(
+        job.region, "disk", lambda: region.store, repository.signers, repository.keepers, (job,), node
+    )
+    (outcome,) = back_up([target])
+    return outcome
+
+
 class AtPhase:
     """A trace that acts when a phase starts."""
 
-    def __init__(self, phase: str, act: Callable[[], object]) -> None:
+    def __init__(self, phase: str, act: Callable[[], object], onto: Trace | None = None) -> None:
         self._phase = phase
         self._act = act
+        self._onto = onto or NoTrace()
 
-    def emit(self, event: object) -> None:
+    def emit(self, event: Event) -> None:
+        self._onto.emit(event)
         if type(event).__name__ == "PhaseStarted" and getattr(event, "phase", "") == self._phase:
             self._act()
 

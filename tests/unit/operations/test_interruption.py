@@ -66,7 +66,8 @@ class KeeperContext(Anything):
 
 def target(opening: Any) -> region.BackupTarget:
     job = SimpleNamespace(source=None, tenancy=None, label="app")
-    return region.BackupTarget("be", "disk", opening, None, None, (job,), None)
+    node = SimpleNamespace(clock=SystemClock())
+    return region.BackupTarget("be", "disk", opening, None, None, (job,), node)
 
 
 def opening_a_store(_: pytest.MonkeyPatch) -> None:
