@@ -1,12 +1,13 @@
-"""The order of loading where foreign keys exist before the rows do, as extensions make them. Pure.
+"""The order of loading where foreign keys exist before the rows do, as extensions make them, and where a table's checks
+may look into others. Pure.
 
-Tables that no such key binds are loaded in any order, and at once.
+Tables that nothing of that binds are loaded in any order, and at once.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from typing import NamedTuple
@@ -44,8 +45,13 @@ class LoadOrder:
     """Each is in one bundle, table after table."""
 
 
-def load_order(plan: RestorePlan, keys: Sequence[EarlyKey]) -> LoadOrder:
-    """Return the order in which to load a plan's tables under the keys that exist."""
+def load_order(
+    plan: RestorePlan, keys: Sequence[EarlyKey], late: Collection[tuple[str, str]] = frozenset()
+) -> LoadOrder:
+    """Return the order in which to load a plan's tables under the keys that exist.
+
+    The `late` ones, by schema and name, come after all others, unless a key binds them.
+    """
     places = {(table.schema, table.name): place for place, table in enumerate(plan.tables)}
     parents: defaultdict[int, set[int]] = defaultdict(set)
     for key in keys:
@@ -53,19 +59,21 @@ def load_order(plan: RestorePlan, keys: Sequence[EarlyKey]) -> LoadOrder:
         if key.table in places and key.parent in places and key.table != key.parent:
             parents[places[key.table]].add(places[key.parent])
     bound = set(parents).union(*parents.values())
-    if not bound:
+    last = {places[name] for name in late if name in places} - bound
+    if not bound and not last:
         return LoadOrder(plan.passes, ())
-    levels = list(_levels(parents, bound))
+    levels, apart = list(_levels(parents, bound)), bound | last
     pieces = _pieces_by_table(plan)
     first = (
         tuple(tuple(piece for table in sorted(group) for piece in pieces[table]) for group in level) for level in levels
     )
     others = (
-        tuple(left for bundle in bundles if (left := tuple(piece for piece in bundle if piece.table not in bound)))
+        tuple(left for bundle in bundles if (left := tuple(piece for piece in bundle if piece.table not in apart)))
         for bundles in plan.passes
     )
+    end = [tuple(tuple(pieces[table]) for table in sorted(last))] if last else []
     circles = [group for level in levels for group in level if len(group) > 1]
-    return LoadOrder((*first, *others), tuple(_circle(group, keys, places) for group in circles))
+    return LoadOrder((*first, *others, *end), tuple(_circle(group, keys, places) for group in circles))
 
 
 def _levels(parents: Mapping[int, set[int]], bound: set[int]) -> Iterator[tuple[frozenset[int], ...]]:

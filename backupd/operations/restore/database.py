@@ -34,6 +34,7 @@ from backupd.postgres.target.early_keys import early_keys
 from backupd.postgres.target.finish import UnfilledView
 from backupd.postgres.target.foreign_keys import BrokenKey, make_keys
 from backupd.postgres.target.lacks import Lack, missing_things, refused_things, require_nothing
+from backupd.postgres.target.late_tables import late_tables
 from backupd.postgres.target.load import Loader
 from backupd.postgres.target.pg_restore import (
     Failures,
@@ -195,7 +196,7 @@ class DatabaseBuilder:
         target, plan = self._request.target, self._plan
         with session.connect(target, self._temporary) as connection:
             keys = early_keys(connection)
-        order = load_order(plan, keys)
+            order = load_order(plan, keys, late_tables(connection))
         # An index locks its table: where keys hold already, or rows come through the root, another's COPY may wait.
         bound = {table for key in keys for table in (key.table, key.parent)}
 

@@ -42,6 +42,11 @@ _BY_PATH = (
     "A check, a default or a generated column of it calls something that it finds by search_path only, as pg_restore "
     "would not either. --keep-going names the table, leaves its rows out and restores the rest."
 )
+_BY_CHECK = (
+    "A check of it does not hold for rows as they are here: it may look into a table that has other rows now, or none "
+    "yet. --keep-going names the table, leaves its rows out and restores the rest, as pg_restore does."
+)
+_HINTS = {**dict.fromkeys(_NOT_FOUND, _BY_PATH), "23514": _BY_CHECK}
 _OF_EXTENSIONS = """
 SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
@@ -310,5 +315,5 @@ class _Table:
         refused = translate(error)
         row = _ROW.match(error.diag.context or "")
         where = f"{self.where}, row {row[1]}" if row else self.where
-        hint = _BY_PATH if (error.sqlstate or "") in _NOT_FOUND else refused.hint
+        hint = _HINTS.get(error.sqlstate or "", refused.hint)
         return type(refused)(f"{refused.message}, at {where}", hint=hint)

@@ -135,3 +135,29 @@ def test_tables_of_as_many_columns_as_there_can_be_and_of_none(
     counts = "SELECT count(*) FROM ONLY public.{}"
     found = {name: copy.sql(counts.format(name))[0][0] for name in ("wide", "nothing", "gone", "made", "child")}
     assert found == {"wide": 50, "nothing": 3, "gone": 2, "made": 1, "child": 1}
+
+
+def test_tables_whose_checks_look_into_others_are_filled_after_them(
+    pg15: Server, make_database: Callable[..., Database], region: Region, restored: Callable[..., Database]
+) -> None:
+    """By a check, a domain's check, or a generated column: what their functions look into is there by then."""
+    database = make_database(pg15)
+    database.sql(
+        "CREATE TABLE public.kind (name text PRIMARY KEY)",
+        "INSERT INTO public.kind VALUES ('a'), ('b')",
+        "CREATE FUNCTION public.known(v text) RETURNS bool LANGUAGE sql STABLE AS "
+        "'SELECT EXISTS (SELECT FROM public.kind WHERE name = v)'",
+        "CREATE FUNCTION public.found(v text) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS "
+        "'BEGIN RETURN (SELECT count(*) FROM public.kind WHERE name = v); END'",
+        "CREATE TABLE public.a_check (id int PRIMARY KEY, k text CHECK (public.known(k)))",
+        "CREATE DOMAIN public.a_kind AS text CHECK (public.known(VALUE))",
+        "CREATE TABLE public.a_domain (k public.a_kind)",
+        "CREATE TABLE public.a_generated (k text, n bigint GENERATED ALWAYS AS (public.found(k)) STORED)",
+        "INSERT INTO public.a_check SELECT n, 'a' FROM generate_series(1, 9) n",
+        "INSERT INTO public.a_domain VALUES ('b')",
+        "INSERT INTO public.a_generated VALUES ('b')",
+    )
+    region.backup(database)
+    copy = restored(pg15)
+    assert_same_contents(database, copy)
+    assert copy.sql("SELECT n FROM public.a_generated") == [(1,)]

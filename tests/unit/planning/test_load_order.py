@@ -53,3 +53,12 @@ def test_a_circle_is_one_bundle_table_after_table() -> None:
     order = load_order(given, keys)
     assert places(order.passes) == [[[2]], [[0, 0, 1, 1]], [[3]], []]
     assert order.circles == (Circle(frozenset({0, 1}), (keys[0], keys[2], keys[4])),)
+
+
+def test_tables_whose_checks_may_look_anywhere_come_last() -> None:
+    """Each in one bundle, however many its pieces lay in; one that a key binds comes where that wants it."""
+    given = plan("abcp", ((piece(0), piece(1)), (piece(0, 1), piece(2), piece(3))))
+    late = {("s", "a"), ("s", "c"), ("s", "elsewhere")}
+    assert places(load_order(given, [], late).passes) == [[[1], [3]], [[0, 0], [2]]]
+    assert places(load_order(given, [key("c", "p")], late).passes) == [[[3]], [[2]], [[1]], [[0, 0]]]
+    assert load_order(given, [], {("s", "elsewhere")}).passes is given.passes
