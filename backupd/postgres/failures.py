@@ -45,7 +45,7 @@ _ERRORS = (
     (
         "codec not available in Python",
         "its encoding is one that has no other name outside of PostgreSQL",
-        "A database in MULE_INTERNAL cannot be read here: move it to UTF8 by pg_dump --encoding and a new database.",
+        "PostgreSQL has no way from MULE_INTERNAL to UTF-8. By pg_dump, move it to LATIN1, EUC_JP or what else fits.",
     ),
     ("definition of service", "the service is not defined", "Add it to the connection service file."),
 )

@@ -56,7 +56,8 @@ def connect(source: Source, database: str, text: Mapping[str, str] | None = None
 
 def open_connection(source: Source, database: str, text: Mapping[str, str] | None = None) -> Connection:
     """Open a connection as `connect` does; the caller closes it. Raises psycopg's own errors."""
-    given: dict[str, Any] = parameters(source, database)
+    # From the first moment on: a database's own encoding may be one that Python has no codec for, as EUC_TW is.
+    given: dict[str, Any] = {**parameters(source, database), "client_encoding": "UTF8"}
     connection: Connection = psycopg.connect(**given, autocommit=True)
     try:
         connection.prepare_threshold = None
