@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from backupd.errors import UNSOUND, DamageError, ObjectMissingError
-from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
+from backupd.model.ids import ClassTag, ObjectHash, ObjectName, Pseudonym, SnapshotName
 from backupd.model.manifest import FileEntry, RowsEntry, TableEntry
 from backupd.operations.verify.absences import Absence
 from backupd.planning.selection import STRUCTURE
@@ -25,10 +25,8 @@ from backupd.repository.state.checked import CONTENT
 if TYPE_CHECKING:
     from backupd.operations.verify.documents import Documents, RecordClaims
     from backupd.operations.verify.packs import SoundKeys
-    from backupd.operations.verify.types import Scope, Tools
+    from backupd.operations.verify.types import CheckedGeneration
     from backupd.repository.packs import Section, SnapshotSections
-    from backupd.repository.repository import Repository
-    from backupd.repository.state.checked import CheckedState
     from backupd.store.base import StoreView
 
 _TOGETHER = 256
@@ -61,14 +59,12 @@ class KnownTroubles:
 class ContentChecker:
     """Checks the content of one generation's newest snapshots, as a restore would read it. For one thread."""
 
-    def __init__(
-        self, repository: Repository, generation: GenerationId, checked: CheckedState, scope: Scope, tools: Tools
-    ) -> None:
-        self._repository = repository
-        self._generation = generation
-        self._checked = checked
-        self._scope = scope
-        self._tools = tools
+    def __init__(self, checked: CheckedGeneration) -> None:
+        self._repository = checked.repository
+        self._generation = checked.id
+        self._checked = checked.state
+        self._scope = checked.scope
+        self._tools = checked.tools
         self._done = CheckedContents()
 
     def check(self, documents: Documents, keys: SoundKeys, troubles: KnownTroubles) -> CheckedContents:

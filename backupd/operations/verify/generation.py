@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName
+from backupd.model.ids import ObjectName, Pseudonym, SnapshotName
 from backupd.operations.ledger.history import LedgerHistory
 from backupd.operations.verify.absences import Absence, JudgedAbsences, judge
 from backupd.operations.verify.contents import CheckedContents, ContentChecker, KnownTroubles
@@ -16,11 +16,10 @@ from backupd.operations.verify.survey import PackSurvey, Surveyor
 from backupd.planning.verify import Mismatch
 from backupd.repository import layout
 from backupd.repository.keys import SecretKeys
-from backupd.repository.repository import Repository
-from backupd.repository.state.checked import READ, CheckedState
+from backupd.repository.state.checked import READ
 
 if TYPE_CHECKING:
-    from backupd.operations.verify.types import Scope, Tools
+    from backupd.operations.verify.types import CheckedGeneration
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +56,13 @@ class GenerationResult:
 class GenerationCheck:
     """The check of one generation; `run` returns all that it finds."""
 
-    def __init__(
-        self, repository: Repository, generation: GenerationId, checked: CheckedState, scope: Scope, tools: Tools
-    ) -> None:
-        self._repository = repository
-        self._generation = generation
-        self._checked = checked
-        self._scope = scope
-        self._tools = tools
+    def __init__(self, checked: CheckedGeneration) -> None:
+        self._repository = checked.repository
+        self._generation = checked.id
+        self._checked = checked.state
+        self._scope = checked.scope
+        self._tools = checked.tools
+        self._given = checked
 
     def run(
         self, records: Iterable[SnapshotName], keyrings: Iterable[ObjectName], history: LedgerHistory
@@ -84,12 +82,11 @@ class GenerationCheck:
         surveyor = Surveyor(self._repository, self._generation, documents, gone, keys)
         survey = surveyor.run(self._checked.listed(self._generation), tools.threads)
         # 3. The bytes themselves, as many as asked for, and with an identity the rows.
-        reach = self._repository, self._generation, self._checked, self._scope, tools
         sound_keys = SoundKeys(documents.listings, keys)
-        read = PackReader(*reach).read(survey.sound, sound_keys)
+        read = PackReader(self._given).read(survey.sound, sound_keys)
         contents = CheckedContents()
         if keys is not None:
-            contents = ContentChecker(*reach).check(documents, sound_keys, self._troubles(survey, read, gone))
+            contents = ContentChecker(self._given).check(documents, sound_keys, self._troubles(survey, read, gone))
         # 4. What is missing, and what the ledger says of it.
         users = documents.users()
         vanished = [Absence(finding, tuple(users[sha256])) for sha256, finding in read.vanished.items()]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from backupd.errors import UNSOUND, BackupdError, KeyRefusedError, ObjectMissingError, RefusedError
-from backupd.model.ids import GenerationId, ObjectHash, RunId
+from backupd.model.ids import ObjectHash, RunId
 from backupd.operations.phases import Phases
 from backupd.parallel import in_parallel
 from backupd.planning.verify import Mismatch, ReadCandidate, choose
@@ -17,10 +17,8 @@ from backupd.repository.state.checked import READ
 from backupd.trace import Progress
 
 if TYPE_CHECKING:
-    from backupd.operations.verify.types import Scope, Tools
+    from backupd.operations.verify.types import CheckedGeneration
     from backupd.repository.keys import SecretKeys
-    from backupd.repository.repository import Repository
-    from backupd.repository.state.checked import CheckedState
     from backupd.seal.keyring import SegmentKey
     from backupd.seal.pack import SectionRow
 
@@ -64,14 +62,12 @@ class ReadPacks:
 class PackReader:
     """The reader of one generation's packs; what passed is remembered. For one thread; it uses several."""
 
-    def __init__(
-        self, repository: Repository, generation: GenerationId, checked: CheckedState, scope: Scope, tools: Tools
-    ) -> None:
-        self._repository = repository
-        self._generation = generation
-        self._checked = checked
-        self._scope = scope
-        self._tools = tools
+    def __init__(self, checked: CheckedGeneration) -> None:
+        self._repository = checked.repository
+        self._generation = checked.id
+        self._checked = checked.state
+        self._scope = checked.scope
+        self._tools = checked.tools
 
     def read(self, sound: Mapping[ObjectHash, int], keys: SoundKeys) -> ReadPacks:
         """Read as many of these packs as asked for; each has its size in bytes. Raises the store's errors."""

@@ -9,7 +9,7 @@ from backupd.model.ids import GenerationId, ObjectName, SnapshotName
 from backupd.operations.ledger.history import LedgerHistory, read_ledger
 from backupd.operations.phases import Phases
 from backupd.operations.verify.generation import GenerationCheck, GenerationResult
-from backupd.operations.verify.types import Scope, Tools, Verification
+from backupd.operations.verify.types import CheckedGeneration, Scope, Tools, Verification
 from backupd.planning.verify import Mismatch, broken_links
 from backupd.repository import help_files, layout
 from backupd.repository.ledger import Chain
@@ -46,7 +46,7 @@ def verify(repository: Repository, checked: CheckedState, scope: Scope, tools: T
     previous: dict[SnapshotName, SnapshotName | None] = {}
     results: list[GenerationResult] = []
     for generation in sorted({*by_generation, *others.keyrings, *checked.generations()}):
-        check = GenerationCheck(repository, generation, checked, scope, tools)
+        check = GenerationCheck(CheckedGeneration(repository, generation, checked, scope, tools))
         result = check.run(by_generation.get(generation, []), others.keyrings.get(generation, []), history)
         previous |= {name: before or previous.get(name) for name, before in result.previous.items()}
         findings += result.findings

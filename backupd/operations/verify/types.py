@@ -8,8 +8,10 @@ from pathlib import Path
 
 from backupd.clock import Clock
 from backupd.model.documents import LedgerHead
-from backupd.model.ids import ObjectName, RegionName, SnapshotName
+from backupd.model.ids import GenerationId, ObjectName, RegionName, SnapshotName
 from backupd.planning.verify import Mismatch
+from backupd.repository.repository import Repository
+from backupd.repository.state.checked import CheckedState
 from backupd.seal.tags import TenantTags
 from backupd.store.base import Store
 from backupd.trace import NoTrace, Trace
@@ -44,6 +46,18 @@ class Tools:
     """This machine's own copy of the ledger: a witness, which is brought up to date when nothing is wrong."""
     tags: TenantTags | None = field(default=None, repr=False)
     """The digests of the tenant key, where this machine has it: by them a forged listing in a keyring shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedGeneration:
+    """A generation that is verified, and what all parts of the check of it use."""
+
+    repository: Repository
+    id: GenerationId
+    state: CheckedState
+    """What this machine remembers of earlier runs."""
+    scope: Scope
+    tools: Tools
 
 
 @dataclass(frozen=True, slots=True)
