@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,15 +13,14 @@ from typing import Any
 import pytest
 from doubles.stores.holdings import stored_sections
 from doubles.stores.hooked_store import HookedStore
+from doubles.stores.kept_folder import KeptFolder
 from doubles.stores.segments import take_out
 from doubles.stores.small_repository import Content, Rows, SmallRepository, facts
 from fix_clock import FAR, ShiftedClock
 
 from backupd.model.ids import ObjectName, Pseudonym, RunId, SnapshotName, TenantId
-from backupd.model.ledger import Expired
 from backupd.model.tenancy import SegmentName
 from backupd.model.text import stamp
-from backupd.operations.keeper.expire import Expiry, ExpiryPlan
 from backupd.operations.keeper.purge import Purging
 from backupd.operations.keeper.types import Keeper, Purged, Rules
 from backupd.operations.ledger import Book, LedgerPlace
@@ -33,7 +31,6 @@ from backupd.planning.retention import RetentionPolicy
 from backupd.repository import layout
 from backupd.repository.packs import OpenPack
 from backupd.repository.repository import Repository
-from backupd.repository.state.keyring_cache import KeyringCache
 from backupd.seal.documents import Signer
 from backupd.seal.keyring import KeyringIds, KeyringWriter
 from backupd.store.base import Store
@@ -73,15 +70,13 @@ def notes(*said: str) -> Content:
     return Content((Rows("public", "note", ("said",), tuple(f"{one}\n".encode() for one in said)),))
 
 
-@dataclass
-class HandmadeKeeper:
+@dataclass(kw_only=True)
+class HandmadeKeeper(KeptFolder):
     """One store in a folder, who adds to it, and who removes from it."""
 
     folder: Path
-    root: Path
     store: HookedStore
     made: DatedRepository
-    keeper: Keeper
     clock: ShiftedClock
     trace: SeenEvents
 
@@ -108,24 +103,6 @@ class HandmadeKeeper:
         for name in set(self.files()) - before:
             if not name.startswith("ledger/"):
                 self.age(name, days_ago)
-
-    def put(self, name: str, data: bytes, days_ago: float) -> None:
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        self.age(name, days_ago)
-
-    def age(self, name: str, days_ago: float) -> None:
-        at = (datetime.now(UTC) - timedelta(days=days_ago)).timestamp()
-        os.utime(self.root / name, (at, at))
-
-    def files(self) -> dict[str, str]:
-        """Every object with its hash; the store's own snapshots left out."""
-        return {
-            str(path.relative_to(self.root)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in self.root.rglob("*")
-            if path.is_file() and ".zfs" not in path.parts
-        }
 
     def sections(self) -> dict[tuple[str, Pseudonym, int], bytes]:
         """Every section on the store by pack, segment and number, each compared with its hash."""
@@ -172,23 +149,6 @@ class HandmadeKeeper:
                 raise error
             return done[0]
 
-    def plan(self) -> ExpiryPlan:
-        with self.census() as census:
-            return Expiry(self.keeper, "disk", census).plan()
-
-    def execute(self, plan: ExpiryPlan, confirmed: int | None = None) -> Expired:
-        with self.census() as census:
-            return Expiry(self.keeper, "disk", census).execute(plan, confirmed)
-
-    def expire(self) -> Expired:
-        return self.execute(self.plan())
-
-    def census(self) -> Any:
-        return KeyringCache.opened(self.keeper.cache_path("disk"), self.keeper.repository, self.keeper.tags)
-
-    def ruled(self, **changes: Any) -> None:
-        self.keeper = replace(self.keeper, rules=replace(self.keeper.rules, **changes))
-
     def through(self, store: Store) -> None:
         """Let the keeper work through another way to its store from now on; its ledger stays in step."""
         repository = Repository(store, self.repository.signers, self.repository.keepers)
@@ -212,10 +172,6 @@ class HandmadeKeeper:
         return [
             event for entry in self.keeper.book.chain.entries() for event in entry.events if isinstance(event, kind)
         ]
-
-    @property
-    def repository(self) -> Repository:
-        return self.keeper.stores["disk"]
 
     def names(self, folder: str) -> list[ObjectName]:
         return sorted(ObjectName(name) for name in self.files() if name.startswith(f"{folder}/"))
@@ -242,7 +198,7 @@ def make_handmade_keeper(folder: Path) -> HandmadeKeeper:
         trace=trace,
         threads=2,
     )
-    return HandmadeKeeper(folder, root, store, made, keeper, clock, trace)
+    return HandmadeKeeper(folder=folder, root=root, store=store, made=made, keeper=keeper, clock=clock, trace=trace)
 
 
 @pytest.fixture

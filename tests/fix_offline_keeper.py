@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,18 @@ from typing import Any
 import pytest
 from doubles.stores.fake_writer import FakeWriter, Made, segment
 from doubles.stores.hooked_store import HookedStore
+from doubles.stores.kept_folder import KeptFolder
 from doubles.stores.memory_store import MachineClock, MemoryStore, VirtualTime
 from fix_clock import FAR, ShiftedClock
 from fix_regions import REGION, TENANT_KEY, Events
 
 from backupd.model.documents import RepositoryInfo
 from backupd.model.ids import Pseudonym, RepositoryId, SnapshotName
-from backupd.model.ledger import Expired
 from backupd.model.text import stamp
-from backupd.operations.keeper.expire import Expiry, ExpiryPlan
 from backupd.operations.keeper.types import Keeper, Rules
 from backupd.operations.ledger import Book, LedgerPlace
 from backupd.planning.retention import RetentionPolicy
 from backupd.repository.repository import Repository
-from backupd.repository.state.keyring_cache import KeyringCache
 from backupd.seal import suite
 from backupd.seal.documents import Signer
 from backupd.seal.tags import TenantTags
@@ -38,15 +35,13 @@ KEEP = 10 * DAY
 POLICY = RetentionPolicy(keep_within=KEEP, daily=0, weekly=0, monthly=0, max_age=KEEP, keep_minimum=0)
 
 
-@dataclass
-class OfflineKeeper:
+@dataclass(kw_only=True)
+class OfflineKeeper(KeptFolder):
     """One store in a folder, who adds to it, and who removes from it."""
 
     folder: Path
-    root: Path
     store: HookedStore
     writer: FakeWriter
-    keeper: Keeper
     clock: ShiftedClock
     identity: suite.KeyPair
     owners: dict[Pseudonym, Any] = field(default_factory=dict)
@@ -76,44 +71,6 @@ class OfflineKeeper:
             if not name.startswith("ledger/"):
                 os.utime(self.root / name, (at.timestamp(), at.timestamp()))
         return made
-
-    def put(self, name: str, data: bytes, days_ago: float) -> None:
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        self.age(name, days_ago)
-
-    def age(self, name: str, days_ago: float) -> None:
-        at = (datetime.now(UTC) - timedelta(days=days_ago)).timestamp()
-        os.utime(self.root / name, (at, at))
-
-    def files(self) -> dict[str, str]:
-        return {
-            str(path.relative_to(self.root)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in self.root.rglob("*")
-            if path.is_file()
-        }
-
-    def plan(self) -> ExpiryPlan:
-        with self.census() as census:
-            return Expiry(self.keeper, "disk", census).plan()
-
-    def execute(self, plan: ExpiryPlan, confirmed: int | None = None) -> Expired:
-        with self.census() as census:
-            return Expiry(self.keeper, "disk", census).execute(plan, confirmed)
-
-    def expire(self) -> Expired:
-        return self.execute(self.plan())
-
-    def census(self) -> Any:
-        return KeyringCache.opened(self.keeper.cache_path("disk"), self.keeper.repository, self.keeper.tags)
-
-    def ruled(self, **changes: Any) -> None:
-        self.keeper = replace(self.keeper, rules=replace(self.keeper.rules, **changes))
-
-    @property
-    def repository(self) -> Repository:
-        return self.keeper.stores["disk"]
 
 
 def make_offline_keeper(folder: Path, **more: Store) -> OfflineKeeper:
@@ -160,7 +117,9 @@ def make_offline_keeper(folder: Path, **more: Store) -> OfflineKeeper:
         trace=Events(),
         threads=2,
     )
-    offline = OfflineKeeper(folder, root, store, writer, keeper, clock, identity)
+    offline = OfflineKeeper(
+        folder=folder, root=root, store=store, writer=writer, keeper=keeper, clock=clock, identity=identity
+    )
     writer.met = offline.owners.__setitem__
     return offline
 

@@ -151,7 +151,7 @@ def test_a_live_purge_that_missed_something_is_told(kept: NodeFolder) -> None:
     """The application says it removed a tenant's rows, and a later snapshot has them: an alarm, by id."""
     database: Database = kept.database
     config = kept.node / "backupd.toml"
-    config.write_text(config.read_text().replace(" FROM customer", ", left_at AS live_purged_at FROM customer"))
+    config.write_text(config.read_text().replace(" FROM public", ", left_at AS live_purged_at FROM public"))
     database.sql("UPDATE customer SET left_at = now() - interval '1 hour' WHERE name = 'secretive-2'")
     done = kept.run("tenant", "sync", "be", "--json")
     told = json.loads(done.stdout)
