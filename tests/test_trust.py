@@ -99,6 +99,7 @@ ROWS = {
     ),
     "marks": (
         "integration/keeper/test_expire.py::test_a_mark_nobody_removed_blocks_for_a_day",
+        "integration/keeper/test_expire.py::test_the_mark_of_a_run_that_ended_does_not_block",
         "integration/keeper/test_pack_rewrite.py::test_who_took_too_long_for_the_mark_writes_nothing",
         "integration/backup/test_long_backups.py::test_a_run_that_keepers_take_for_killed_gets_no_record",
         MACHINE,

@@ -6,6 +6,7 @@ what it shows of a document is complete.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Annotated, Any, Final, Generic, TypeVar
 
@@ -47,6 +48,8 @@ MOST_HANDED: Final = 200
 """How many of the newest records that wait for a keeper a record names: with more, something else is wrong."""
 REDUCED = "reduced"
 """A record's field, kept in `extra`: the name of the full record, of which a hold kept only the sections here."""
+MARK = "mark"
+"""A record's field, kept in `extra`: the secret whose SHA-256 the mark of its run holds."""
 
 EXTRA_LIMIT: Final = 1 << 20
 """Upper limit of all the fields of a body that this program does not know, in bytes."""
@@ -134,7 +137,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def lean(self) -> Record:
         """The record without those of its fields that this program knows nothing of: a thief makes them large."""
-        return msgspec.structs.replace(self, extra={k: v for k, v in self.extra.items() if k in (HANDED, REDUCED)})
+        known = (HANDED, MARK, REDUCED)
+        return msgspec.structs.replace(self, extra={name: self.extra[name] for name in known if name in self.extra})
 
     @property
     def follows(self) -> tuple[SnapshotName, ...]:
@@ -145,9 +149,20 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return (*reversed(names), *([self.previous] if self.previous else []))
 
     @property
+    def ended_mark(self) -> str | None:
+        """The text of the mark that the record's writer alone can say is over; None when it says of none."""
+        secret = self.extra.get(MARK)
+        return mark_text(secret) if isinstance(secret, str) else None
+
+    @property
     def segments(self) -> int:
         """Number of segments in the snapshot: each has one manifest."""
         return sum(count for _, manifests, _ in self.packs for count in manifests[1::2])
+
+
+def mark_text(secret: str) -> str:
+    """Return the text of a run's mark (FORMAT.md §11), from which nobody learns the secret."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def encode_body(document: RepositoryInfo | Record) -> bytes:

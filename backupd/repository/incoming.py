@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from backupd.model.ids import GenerationId, ObjectName
 from backupd.repository import layout
@@ -62,12 +63,23 @@ def first_awaited(view: StoreView, generation: GenerationId) -> IncomingObject |
     return next((one for one in incoming_objects(view) if one.place.generation == generation and not one.at_work), None)
 
 
-def all_marks(view: StoreView) -> Iterator[ObjectInfo]:
-    """Yield the marks of all runs and keepers at work, under the names they have or will have in `runs/`."""
-    yield from view.list(layout.MARKS)
+class SeenMark(NamedTuple):
+    """A mark of a run or keeper at work; `modified` is the store's time."""
+
+    name: ObjectName
+    """Name of the mark where it lies: in `runs/`, or in `incoming/`."""
+    place: layout.ObjectPlace
+    """What its name in `runs/` says."""
+    modified: datetime
+
+
+def all_marks(view: StoreView) -> Iterator[SeenMark]:
+    """Yield the marks of all runs and keepers at work."""
+    for info in view.list(layout.MARKS):
+        yield SeenMark(info.name, layout.place_of(info.name), info.modified)
     for one in incoming_objects(view):
         if one.place.kind is layout.ObjectKind.MARK:
-            yield ObjectInfo(one.target, one.size, one.modified)
+            yield SeenMark(one.name, one.place, one.modified)
 
 
 def unfinished_objects(view: StoreView) -> Iterator[ObjectInfo]:

@@ -8,13 +8,15 @@ removes becomes old, and then counts no more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeAlias
 
 from backupd.clock import Clock
-from backupd.errors import BusyError, ObjectExistsError, StoreError
+from backupd.errors import BusyError, ObjectExistsError, ObjectMissingError, StoreError
+from backupd.model.documents import mark_text
 from backupd.model.ids import GenerationId, ObjectName, RunId
 from backupd.repository import layout
 from backupd.repository.incoming import all_marks, first_awaited
@@ -31,18 +33,40 @@ _AHEAD: Final = timedelta(hours=1)
 _PATIENCE = timedelta(minutes=10)
 _LOOK_EVERY = 2.0
 """Seconds between two looks at a mark that is in the way."""
+_TEXT = 64
+"""Characters of a run's mark."""
+
+EndedRuns: TypeAlias = Mapping[RunId, Collection[str]]
+"""The runs of which a record says that they are over, each with the texts of the marks that it can speak of."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunMark:
+    """A run, and the secret by which its record will show that this very run is over.
+
+    Everybody who sees a mark knows the run's name, and may sign a record in it; the keeper would then take what the run
+    relies on for something that nobody needs.
+    """
+
+    run: RunId
+    secret: str = field(repr=False)
+
+    @classmethod
+    def drawn(cls, run: RunId, random: Callable[[int], bytes]) -> RunMark:
+        """Return the mark of a run with a new secret."""
+        return cls(run, random(32).hex())
 
 
 @contextmanager
-def run_marked(store: Store, generation: GenerationId, run: RunId, clock: Clock) -> Iterator[Callable[[], None]]:
+def run_marked(store: Store, generation: GenerationId, run: RunMark, clock: Clock) -> Iterator[Callable[[], None]]:
     """Mark that a run adds to the generation, wait while a keeper removes there, and yield a check to call meanwhile.
 
     The check raises BusyError when the mark will soon be old: what the run relies on may then be removed, so it has to
     end. Raises BusyError when the removal does not end in time. On a store that lets a writer remove nothing, the mark
     stays and becomes old.
     """
-    mark = layout.run_mark(generation, run)
-    _put(store, mark, run)
+    mark = layout.run_mark(generation, run.run)
+    _put(store, mark, mark_text(run.secret))
     # By both clocks: one of them stands still while a machine sleeps, the other one may be set.
     began, started = clock.now(), clock.monotonic()
 
@@ -64,12 +88,12 @@ def run_marked(store: Store, generation: GenerationId, run: RunId, clock: Clock)
 
 @contextmanager
 def removal_marked(
-    store: Store, generation: GenerationId, keeper: str, clock: Clock, ended: Collection[RunId] = ()
+    store: Store, generation: GenerationId, keeper: str, clock: Clock, ended: EndedRuns | None = None
 ) -> Iterator[None]:
     """Mark that the keeper removes in the generation; a removal longer than `LONGEST_REMOVAL` needs a further mark.
 
-    Raises BusyError while a run that is not among the `ended` adds to it, while another keeper removes, and while
-    something handed in for it is not taken yet.
+    Raises BusyError while a run that has not `ended` adds to it, while another keeper removes, and while something
+    handed in for it is not taken yet.
     """
     mark = layout.keeper_mark(generation)
     seen = store.stat(mark)
@@ -137,12 +161,26 @@ def _take(store: Store, mark: ObjectName, holder: str, clock: Clock) -> None:
         clock.sleep(_LOOK_EVERY)
 
 
-def runs_under_way(store: Store, generation: GenerationId, now: datetime, ended: Collection[RunId] = ()) -> list[RunId]:
-    """List the runs whose mark is there and not old, except the `ended`, whose record is already there."""
-    found = [(layout.place_of(info.name), info.modified) for info in all_marks(store)]
-    ours = [(place.run, at) for place, at in found if place.generation == generation]
-    running = {run for run, at in ours if run and _counts(at, now, LONGEST_RUN)}
-    return sorted(running.difference(ended))
+def runs_under_way(
+    store: Store, generation: GenerationId, now: datetime, ended: EndedRuns | None = None
+) -> list[RunId]:
+    """List the runs whose mark is there and not old, except the `ended`, whose own record is already there."""
+    running: set[RunId] = set()
+    for mark in all_marks(store):
+        run = mark.place.run if mark.place.generation == generation else None
+        if run and _counts(mark.modified, now, LONGEST_RUN) and not _is_over(store, mark.name, (ended or {}).get(run)):
+            running.add(run)
+    return sorted(running)
+
+
+def _is_over(store: Store, name: ObjectName, texts: Collection[str] | None) -> bool:
+    """Check whether a mark has one of these texts, by reading it, or is gone."""
+    if not texts:
+        return False
+    try:
+        return store.get(name, 0, _TEXT + 1).decode("ascii", "replace") in texts
+    except ObjectMissingError:
+        return True
 
 
 def _counts(put: datetime, now: datetime, longest: timedelta) -> bool:

@@ -49,6 +49,17 @@ class Adversary(RuleBasedStateMachine):
     def backup(self) -> None:
         self._bear(self.region.backup())
 
+    @rule(pick=picks, at=st.sampled_from(["begun", "keyrings", "packs"]))
+    def backup_beside_a_keeper(self, pick: int, at: str) -> None:
+        """While a run goes on, the thief says that it is over, and the keeper removes what nobody needs."""
+
+        def meanwhile(stage: str) -> None:
+            if stage == at:
+                self.thief.end_runs(pick)
+                self._bear(self.region.expire())
+
+        self._bear(self.region.backup(meanwhile))
+
     @rule()
     def keep(self) -> None:
         self._bear(self.region.keep())

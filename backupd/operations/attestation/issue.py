@@ -256,8 +256,8 @@ def _late_runs(keeper: Keeper, store: str, purge: Purge) -> Iterator[str]:
     """
     now, by_store = keeper.clock.now(), (purge.shredded, purge.cleared)
     told_there = max([purge.began, *(instants[store] for instants in by_store if store in instants)])
-    for info in all_marks(keeper.stores[store].store):
-        run = layout.place_of(info.name).run
-        may_not_know = info.modified <= told_there + keeper.rules.clock_tolerance
-        if run and may_not_know and now - info.modified < LONGEST_RUN:
+    for mark in all_marks(keeper.stores[store].store):
+        run = mark.place.run
+        may_not_know = mark.modified <= told_there + keeper.rules.clock_tolerance
+        if run and may_not_know and now - mark.modified < LONGEST_RUN:
             yield f"run {run} on store '{store}' began before the purge, and may still add to it"

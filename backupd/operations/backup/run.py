@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from backupd.model.answers import BackupReport
-from backupd.model.documents import HANDED, MOST_HANDED, Record, Totals
+from backupd.model.documents import HANDED, MARK, MOST_HANDED, Record, Totals
 from backupd.model.ids import RegionName, RunId, SnapshotName
 from backupd.model.text import stamp
 from backupd.operations.backup.closing import SectionsNeeded, SegmentClosing
@@ -38,7 +38,7 @@ from backupd.operations.backup.types import BackupJob, Node
 from backupd.operations.phases import Phases
 from backupd.postgres.connect import other_database
 from backupd.repository.layout import RECORDS, place_of
-from backupd.repository.marks import run_marked
+from backupd.repository.marks import RunMark, run_marked
 from backupd.repository.repository import Repository, signed_record
 from backupd.repository.state.index import Index
 from backupd.repository.uploader import Uploader, run_folder
@@ -55,7 +55,7 @@ class _Run:
 
     job: BackupJob
     ground: Ground
-    run: RunId
+    mark: RunMark
     uploader: Uploader
     standing: LedgerStanding
     missing: int
@@ -77,9 +77,10 @@ def backup(job: BackupJob, repository: Repository, node: Node, database: str | N
         run = RunId(new_id(node.clock.now(), node.random))
         spool = stack.enter_context(run_folder(node.spool, run))
         ground = Ground(index, repository, current_generation(index, repository, node), node)
-        ground, standing, missing, still_marked = begin_run(ground, job.region, run, stack)
+        mark = RunMark.drawn(run, node.random)
+        ground, standing, missing, still_marked = begin_run(ground, job.region, mark, stack)
         uploader = stack.enter_context(Uploader(repository.store, node.uploaders))
-        context = _Run(job, ground, run, uploader, standing, missing, still_marked)
+        context = _Run(job, ground, mark, uploader, standing, missing, still_marked)
         watch = stack.enter_context(HoldingsWatch(ground, standing))
         # No other backup of the database begins before the record is out: the next one sees that the work is done.
         held = stack.enter_context(held_source(source, job, node))
@@ -95,7 +96,7 @@ def _target(context: _Run, database: str) -> RunTarget:
 
 
 def begin_run(
-    ground: Ground, region: RegionName, run: RunId, stack: ExitStack
+    ground: Ground, region: RegionName, mark: RunMark, stack: ExitStack
 ) -> tuple[Ground, LedgerStanding, int, Callable[[], None]]:
     """Mark a generation as being added to by this run, with an index that relies on nothing the store does not hold.
 
@@ -105,11 +106,11 @@ def begin_run(
     node knows.
     """
     index, repository, node = ground.index, ground.repository, ground.node
-    still_marked = stack.enter_context(run_marked(repository.store, ground.generation.id, run, node.clock))
+    still_marked = stack.enter_context(run_marked(repository.store, ground.generation.id, mark, node.clock))
     standing, ended = settle(ground, read_standing(repository, node, region))
     if ended is not None:
         ground = replace(ground, generation=new_generation(index, repository, node))
-        still_marked = stack.enter_context(run_marked(repository.store, ground.generation.id, run, node.clock))
+        still_marked = stack.enter_context(run_marked(repository.store, ground.generation.id, mark, node.clock))
     index.runs.set_ledger_seq(standing.head.seq)
     if ended:
         node.trace.emit(
@@ -179,7 +180,7 @@ def _record(context: _Run, reading: Reading, needed: SectionsNeeded) -> Record:
         repository=generation.repository,
         region=context.job.region,
         generation=generation.id,
-        run=context.run,
+        run=context.mark.run,
         database=context.job.label,
         member=reading.member(lambda name: digest(generation.chunk_key, name.encode()).hex()[:16]),
         exported=stamp(exported.instant),
@@ -195,7 +196,7 @@ def _record(context: _Run, reading: Reading, needed: SectionsNeeded) -> Record:
             stored=needed.size,
             added=context.uploader.sent,
         ),
-        extra={HANDED: handed} if handed else {},
+        extra={MARK: context.mark.secret, **({HANDED: handed} if handed else {})},
     )
 
 

@@ -13,7 +13,7 @@ from functools import partial
 
 from backupd.errors import UNSOUND, BackupdError, BusyError, DamageError, StoreError
 from backupd.model.documents import PackRef, Record
-from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Pseudonym, RunId, SnapshotName
+from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
 from backupd.model.ledger import ClassExpired, Event, Expired, ExpiryBegan, in_entries
 from backupd.model.ranges import bits_of, to_mask
 from backupd.model.text import parse_stamp, stamp
@@ -52,7 +52,7 @@ from backupd.planning.ledger_facts import expired_on, explain_absences, proven_o
 from backupd.planning.retention import Decision, RetentionAlarm, decide, upcoming_losses
 from backupd.repository import layout
 from backupd.repository.incoming import first_awaited
-from backupd.repository.marks import LONGEST_REMOVAL, LONGEST_RUN, removal_marked, runs_under_way
+from backupd.repository.marks import LONGEST_REMOVAL, LONGEST_RUN, EndedRuns, removal_marked, runs_under_way
 from backupd.repository.state.keyring_cache import KeyringCache
 from backupd.repository.state.pack_cache import StoredPack
 from backupd.trace import Warned
@@ -78,7 +78,7 @@ class ExpiryPlan:
     """Records that cannot be believed, and came before every snapshot that may still be kept: they go."""
     known: frozenset[SnapshotName]
     """Every record the plan took into account."""
-    ended: frozenset[RunId]
+    ended: EndedRuns
     """Runs whose records the plan took into account."""
     at: datetime
     """When the plan was made, by this machine's clock."""
@@ -138,9 +138,9 @@ class Expiry:
         decided = decide(dated, keeper.rules.retention, now, times.lines())
         decisions = [held.overrule(one, seen.records) for one in decided]
         leaving = {one.snapshot.name for one in decisions if not one.keep}
-        removals, left = [], dict(seen.damaged)
+        removals, left, ended = [], dict(seen.damaged), seen.ended()
         for generation in seen.generations():
-            running = runs_under_way(self._repository.store, generation, now, seen.ended())
+            running = runs_under_way(self._repository.store, generation, now, ended)
             if running:
                 left.setdefault(generation, f"run {running[0]} adds to it")
             elif first_awaited(self._repository.store, generation) is not None:
@@ -165,7 +165,7 @@ class Expiry:
             junk={name: error.message for name, error in sorted(seen.junk.items())},
             unread=times.outlived(held),
             known=seen.known,
-            ended=seen.ended(),
+            ended=ended,
             at=now,
         )
 
@@ -344,7 +344,7 @@ class Expiry:
         generation: GenerationId,
         steps: list[Item | Rewrite],
         known: frozenset[SnapshotName],
-        ended: frozenset[RunId],
+        ended: EndedRuns,
     ) -> list[Item | Rewrite]:
         """Do as many steps as one mark allows: when it is old, nobody heeds it any more."""
         store, clock = self._repository.store, self._keeper.clock

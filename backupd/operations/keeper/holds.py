@@ -225,9 +225,13 @@ class SurveyedStore:
         recorded = {record.generation for record in self.records.values()}
         return sorted({*self.packs, *self.keyrings, *self.marks, *recorded})
 
-    def ended(self) -> frozenset[RunId]:
-        """Return the runs whose record is there: they are over, even if a mark of theirs is left."""
-        return frozenset(record.run for record in self.records.values())
+    def ended(self) -> dict[RunId, set[str]]:
+        """Return the runs whose record is there, with the marks that it says are over, even if they are left."""
+        ended: dict[RunId, set[str]] = defaultdict(set)
+        for record in self.records.values():
+            if record.ended_mark is not None:
+                ended[record.run].add(record.ended_mark)
+        return dict(ended)
 
 
 def survey(repository: Repository, threads: int) -> SurveyedStore:

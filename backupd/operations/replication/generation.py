@@ -18,7 +18,7 @@ from backupd.operations.replication.needs import Loss, NeedsSurvey, PackNeeds
 from backupd.operations.replication.objects import Keyrings, WantedPack
 from backupd.planning.ledger_facts import Copies, Explained, explain_absences, explain_copies
 from backupd.repository import layout
-from backupd.repository.marks import LONGEST_RUN, run_marked
+from backupd.repository.marks import LONGEST_RUN, RunMark, run_marked
 from backupd.repository.state.keyring_cache import KeyringCache
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class GenerationCopy:
 
     def _mark(self) -> None:
         keeper, fresh = self._copying.keeper, ExitStack()
-        run = RunId(new_id(keeper.clock.now(), keeper.random))
+        run = RunMark.drawn(RunId(new_id(keeper.clock.now(), keeper.random)), keeper.random)
         fresh.enter_context(run_marked(self._copying.sink.store, self._generation, run, keeper.clock))
         self._marks.close()  # not before: at every instant one of them is there
         self._marks = fresh

@@ -185,11 +185,13 @@ class BesiegedRegion:
         if tenant not in self.purged:
             self.rows[tenant].append(f"row {sum(map(len, self.rows.values()))} of {tenant}")
 
-    def backup(self) -> list[BackupdError]:
+    def backup(self, meanwhile: Callable[[str], None] = lambda _stage: None) -> list[BackupdError]:
+        """A run of the node; `meanwhile` is called with each stage that it has come to."""
         made = Made()
         try:
-            for _ in self.writer.run("disk", self.writers_way(), content_of(self.rows), made):
+            for stage in self.writer.run("disk", self.writers_way(), content_of(self.rows), made):
                 self.tick()
+                meanwhile(stage)
         except BackupdError as error:
             return [error]
         assert made.snapshot is not None
@@ -218,6 +220,17 @@ class BesiegedRegion:
         self.tick()
         errors: list[BackupdError] = []
         for step in (self._sync, self._ingest, self._purge, self._expire):
+            try:
+                errors += step()
+            except BackupdError as error:
+                errors.append(error)
+        return errors
+
+    def expire(self) -> list[BackupdError]:
+        """The part of a keeper's run that removes what nobody needs, and what is taken before it."""
+        self.tick()
+        errors: list[BackupdError] = []
+        for step in (self._sync, self._ingest, self._expire):
             try:
                 errors += step()
             except BackupdError as error:

@@ -226,6 +226,20 @@ class NodeThief:
         name, data = signed_record(replace_struct(record, **changes), self.signer)
         self.put(layout.record_name(record.generation, name), data)
 
+    def end_runs(self, pick: int) -> None:
+        """A record in the name of each run whose mark he sees: that it is over."""
+        snapshot = self._pick(sorted(self.region.records), pick)
+        if snapshot is None:
+            return
+        for mark in [*self.region.root.glob("runs/*/*"), *self.region.root.glob(f"{OWN}/runs+*")]:
+            place = layout.place_of(ObjectName("/".join(str(mark).replace("+", "/").split("/")[-3:])))
+            if place.run is not None:
+                now = stamp(self.region.time.now)
+                record = replace_struct(self.region.records[snapshot], run=place.run, exported=now, published=now)
+                self._rival(self.region.time.now)
+                name, data = signed_record(record, self.signer)
+                self.put(layout.record_name(record.generation, name), data)
+
     def false_entry(self, *, everybody: bool) -> None:
         """An entry of the ledger by which all that is there is to be purged, signed with the node's key."""
         region, chain = self.region, self.region.keeper.book.chain

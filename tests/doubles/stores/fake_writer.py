@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from backupd.clock import Clock
-from backupd.model.documents import HANDED, Record, Totals
+from backupd.model.documents import HANDED, MARK, Record, Totals
 from backupd.model.ids import Pseudonym, RegionName, RunId, SnapshotName
 from backupd.model.manifest import Entry, RowsEntry, TableEntry
 from backupd.model.tenancy import STRUCTURE, SegmentName, Tenancy, TenancyKind
@@ -25,6 +25,7 @@ from backupd.operations.backup.read import PACK_SIZE
 from backupd.operations.backup.run import _previous, _publish_record, _Run, _target, begin_run
 from backupd.operations.backup.stored_objects import Ground, HoldingsWatch
 from backupd.postgres.connect import Source
+from backupd.repository.marks import RunMark
 from backupd.repository.repository import Repository
 from backupd.repository.state.index import Index
 from backupd.repository.uploader import Uploader, run_folder
@@ -147,9 +148,10 @@ class FakeWriter:
             run = RunId(new_id(node.clock.now(), node.random))
             spool = stack.enter_context(run_folder(node.spool, run))
             ground = Ground(index, repository, current_generation(index, repository, node), node)
-            ground, standing, missing, still_marked = begin_run(ground, self.region, run, stack)
+            mark = RunMark.drawn(run, node.random)
+            ground, standing, missing, still_marked = begin_run(ground, self.region, mark, stack)
             uploader = stack.enter_context(Uploader(store, 1))
-            context = _Run(job, ground, run, uploader, standing, missing, still_marked)
+            context = _Run(job, ground, mark, uploader, standing, missing, still_marked)
             watch = stack.enter_context(HoldingsWatch(ground, standing))
             watch.wait()
             made.exported = stamp(node.clock.now())
@@ -212,7 +214,7 @@ class FakeWriter:
             repository=generation.repository,
             region=self.region,
             generation=generation.id,
-            run=context.run,
+            run=context.mark.run,
             database=DATABASE,
             exported=made.exported,
             published=stamp(context.ground.node.clock.now()),
@@ -221,7 +223,7 @@ class FakeWriter:
             ledger=context.standing.head,
             packs=needed.packs(context.ground.index),
             totals=Totals(tables=1, rows=0, bytes=0, stored=needed.size, added=context.uploader.sent),
-            extra={HANDED: handed} if handed else {},
+            extra={MARK: context.mark.secret, **({HANDED: handed} if handed else {})},
         )
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from doubles.stores.faulty_store import FaultyStore
 from fix_handmade_keeper import DAY, KEEP, HandmadeKeeper, make_handmade_keeper, named, notes
+from msgspec.structs import replace
 
 from backupd.errors import DamageError, RefusedError, StoreError
-from backupd.model.documents import PackRef
+from backupd.model.documents import MARK, PackRef, mark_text
 from backupd.model.ids import GenerationId, ObjectName, SnapshotName
 from backupd.model.ledger import ClassExpired, Expired, ExpiryBegan
 from backupd.repository import layout
@@ -121,11 +122,20 @@ def test_a_mark_nobody_removed_blocks_for_a_day(handmade: HandmadeKeeper) -> Non
 
 
 def test_the_mark_of_a_run_that_ended_does_not_block(handmade: HandmadeKeeper) -> None:
-    """On a store where a writer removes nothing every run leaves its mark: a record says that its run is over."""
+    """On a store where a writer removes nothing every run leaves its mark: its record says that it is over, and nobody
+    else can, though the mark shows its name.
+    """
     handmade.backup(12, "ada", extra={SUPPORT: notes("once")})
     name = handmade.backup(0.5, "ada")
     record = handmade.repository.record(name)
-    handmade.put(f"runs/{record.generation}/{record.run}", b"", days_ago=0.5)
+    mark = f"runs/{record.generation}/{record.run}"
+    for text in ("", record.run, mark_text("a secret"), "a secret"):
+        handmade.put(mark, text.encode(), days_ago=0.5)
+        false = replace(record, extra={MARK: "another"})
+        handmade.made.publish(false)
+        assert f"run {record.run}" in handmade.plan().left_alone[record.generation]
+    handmade.put(mark, mark_text("a secret").encode(), days_ago=0.5)
+    handmade.made.publish(replace(record, extra={MARK: "a secret"}))
     plan = handmade.plan()
     assert not plan.left_alone
     assert [item for removal in plan.removals for item in removal.packs]
