@@ -86,6 +86,8 @@ ROWS = {
         "integration/ledger/test_verify_ledger.py::test_a_ledger_of_a_keeper_that_nobody_here_trusts_is_not_taken_for_none",
         "integration/ledger/test_verify_ledger.py::test_what_a_writer_signs_is_no_entry_where_the_repository_names_keepers",
         "integration/restore/test_recover_ledger.py::test_another_keeper_is_not_believed",
+        "integration/ledger/test_retired_keepers.py::test_what_it_signs_later_makes_nobody_remove_anything",
+        "integration/ledger/test_retired_keepers.py::test_readers_leave_it_out",
         "contract/test_handoff_store.py::test_what_keepers_alone_write_is_looked_for_in_its_place_only",
         MACHINE,
     ),
@@ -104,7 +106,11 @@ ROWS = {
         "integration/backup/test_long_backups.py::test_a_run_that_keepers_take_for_killed_gets_no_record",
         MACHINE,
     ),
-    "leases": ("contract/test_lease.py::test_what_is_no_lease_holds_nobody_up", MACHINE),
+    "leases": (
+        "contract/test_lease.py::test_what_is_no_lease_holds_nobody_up",
+        "integration/ledger/test_retired_keepers.py::test_its_leases_hold_nobody_up",
+        MACHINE,
+    ),
     "what a node hands in (`incoming/`)": (
         "integration/keeper/test_ingest.py::test_nothing_is_taken_that_a_node_may_not_add",
         "integration/keeper/test_ingest.py::test_what_a_node_does_later_harms_nothing_that_was_taken",
@@ -207,6 +213,9 @@ CANNOT = {
     ),
     "A ledger cut short, on a machine that never saw it longer.": (
         "laws/test_ledger_laws.py::test_a_ledger_cut_off_is_found_by_any_witness",
+    ),
+    "What a keeper's key signed, and when.": (
+        "integration/ledger/test_retired_keepers.py::test_what_it_signs_later_makes_nobody_remove_anything",
     ),
     "A server that lies to a drill.": (
         "integration/drill/test_drill_hostile.py::test_a_report_carries_no_number_of_the_servers_choice",

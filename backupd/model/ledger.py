@@ -228,6 +228,14 @@ class StoreRetired(_Event, frozen=True, kw_only=True, tag="store-retired"):
     decision: Reference
 
 
+class KeeperRetired(_Event, frozen=True, kw_only=True, tag="keeper-retired"):
+    """The holder of this key is no keeper any more: entries behind this one are not believed because of it."""
+
+    key: _Hex64
+    """The public key, in hex."""
+    decision: Reference
+
+
 class Misdated(_Event, frozen=True, kw_only=True, tag="misdated"):
     """A clock was wrong and dated these entries ahead, so that later entries may be dated before them."""
 
@@ -284,6 +292,7 @@ Event: TypeAlias = (
     | Restored
     | Drilled
     | StoreRetired
+    | KeeperRetired
     | Misdated
     | RekeyBegan
     | Rekeyed

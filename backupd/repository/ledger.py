@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from backupd.errors import DamageError, ObjectMissingError, RefusedError
 from backupd.model.documents import LedgerHead, RepositoryInfo, decode_body
 from backupd.model.ids import ObjectHash, ObjectName, RegionName, RepositoryId
-from backupd.model.ledger import Event, LedgerEntry, Misdated, decode_entry, encode_entry
+from backupd.model.ledger import Event, KeeperRetired, LedgerEntry, Misdated, decode_entry, encode_entry
 from backupd.model.misdated_entries import Misdating, redate
 from backupd.repository.layout import LEDGER, REPOSITORY, entry_name
 from backupd.seal.documents import LIMITS, Signer, read_document, signatures_of
@@ -44,6 +45,8 @@ class Chain:
     links: tuple[Link, ...] = ()
     misdated: Mapping[int, Misdating] = field(default_factory=dict)
     """Entries, by number, of which a later one says that they are dated ahead."""
+    retired: frozenset[str] = frozenset()
+    """Public keys that an entry retired: no later one is believed because of them."""
 
     @property
     def head(self) -> LedgerHead:
@@ -101,6 +104,11 @@ class Chain:
         seq = len(self.links) + 1
         where = entry_name(seq)
         entry = decode_entry(read_document(document, "ledger", trusted, where), where)
+        if self.retired and _signed_by(document, where).isdisjoint(frozenset(trusted) - self.retired):
+            raise DamageError(
+                f"'{where}' is signed by a keeper that was retired before it",
+                hint="Somebody who has that key may write to the store, too: see `backupd manual incidents`.",
+            )
         if (entry.seq, entry.region, entry.repository) != (seq, self.region, self.repository):
             raise DamageError(f"'{where}' is not in its own place")
         if entry.previous != self.head.head:
@@ -110,7 +118,8 @@ class Chain:
         if last is not None and entry.at < last.at:
             raise DamageError(f"'{where}' is older than the entry before it")
         link = Link(entry, ObjectHash(_sha256(document)), document)
-        return replace(self, links=(*self.links, link), misdated={**self.misdated, **misdated})
+        retired = self.retired.union(event.key for event in entry.events if isinstance(event, KeeperRetired))
+        return replace(self, links=(*self.links, link), misdated={**self.misdated, **misdated}, retired=retired)
 
     def _misdated(self, entry: LedgerEntry, where: str) -> dict[int, Misdating]:
         """Return the corrections that the next entry makes to entries before it, by number."""
@@ -147,17 +156,19 @@ def count_entries(store: Store) -> int:
     return _without_gap(list_entries(store))
 
 
-def pop_strays(store: StoreView, numbers: list[int], trusted: Collection[str]) -> list[ObjectName]:
+def pop_strays(
+    store: StoreView, numbers: list[int], trusted: Collection[str], retired: Collection[str] = ()
+) -> list[ObjectName]:
     """Take the last numbers off under which lies what no keeper signed; return the names of these objects.
 
     Anybody who may add objects can put them there, to take the next entry's place. A reader loses nothing by leaving
     them out that it would not lose by an entry that was removed: the heads in records and copies show both. What a
-    key signed that is trusted, or that `repository.json` names, is no stray. Raises DamageError when there are more
-    than anybody should read, and RefusedError when nothing is left, and somebody signed the first entry: who forgot to
-    trust a keeper would go on as if nobody had been purged.
+    key signed that is trusted, or that `repository.json` names, is no stray, unless it is `retired`. Raises DamageError
+    when there are more than anybody should read, and RefusedError when nothing is left, and somebody signed the first
+    entry: who forgot to trust a keeper would go on as if nobody had been purged.
     """
     strays: list[ObjectName] = []
-    keys = {*trusted, *_named_keys(store)} if numbers else set()
+    keys = {*trusted, *_named_keys(store)}.difference(retired) if numbers else set()
     while numbers and _is_stray(store, entry_name(numbers[-1]), keys):
         strays.append(entry_name(numbers.pop()))
         if len(strays) > _MOST_STRAYS:
@@ -178,16 +189,19 @@ def pop_strays(store: StoreView, numbers: list[int], trusted: Collection[str]) -
 def _signers(store: StoreView, name: ObjectName) -> list[str]:
     """Return the keys that signed what stands in an entry's place, trusted or not."""
     try:
-        document = store.get(name, 0, LIMITS["ledger"] + 1)
-        return [signed.key for signed in signatures_of(document, "ledger", name) if signed.good]
+        return sorted(_signed_by(store.get(name, 0, LIMITS["ledger"] + 1), name))
     except (DamageError, ObjectMissingError):
         return []
 
 
+def _signed_by(document: bytes, name: ObjectName) -> frozenset[str]:
+    """Return the keys with which a document is rightly signed. Raises DamageError."""
+    return frozenset(signed.key for signed in signatures_of(document, "ledger", name) if signed.good)
+
+
 def _is_stray(store: StoreView, name: ObjectName, keys: Collection[str]) -> bool:
     try:
-        document = store.get(name, 0, LIMITS["ledger"] + 1)
-        return not any(signed.good and signed.key in keys for signed in signatures_of(document, "ledger", name))
+        return _signed_by(store.get(name, 0, LIMITS["ledger"] + 1), name).isdisjoint(keys)
     except ObjectMissingError:
         return False
     except DamageError:
@@ -233,11 +247,21 @@ def read_chain(
         return _read_on(store, known, trusted, numbers, compare_all=compare_all)
     except (DamageError, RefusedError):
         # Looked for only now: a look at a ledger that is right costs nothing more.
-        found = pop_strays(store, numbers, trusted) if strays is not None else []
+        retired = _as_far_as_it_goes(store, known, trusted, len(numbers)).retired
+        found = pop_strays(store, numbers, trusted, retired) if strays is not None else []
         if strays is None or not found:
             raise
     strays += found
     return _read_on(store, known, trusted, numbers, compare_all=compare_all)
+
+
+def _as_far_as_it_goes(store: Store, known: Chain, trusted: Collection[str], number: int) -> Chain:
+    """Return the chain up to the first entry that cannot be believed."""
+    chain = known
+    with suppress(DamageError, ObjectMissingError, RefusedError):
+        for seq in range(len(known.links) + 1, number + 1):
+            chain = chain.extended(fetch_entry(store, seq), trusted)
+    return chain
 
 
 def _read_on(

@@ -47,6 +47,7 @@ _EVENTS = [
     {"event": "expiry-began", "store": "zurich", "snapshots": [_SNAPSHOT]},
     {"event": "drilled", "drill": GENERATION, "report": "ab" * 32, "verdict": "pass", "snapshot": _SNAPSHOT},
     {"event": "store-retired", "store": "zurich", "decision": "T-2"},
+    {"event": "keeper-retired", "key": "ab" * 32, "decision": "T-3"},
     {"event": "rekeyed", "store": "zurich", "keyrings": 1, "recipients": ["7e" * 16]},
 ]
 

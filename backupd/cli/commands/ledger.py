@@ -1,4 +1,4 @@
-"""The group `ledger`: show and verify it, retire a store, and declare entries misdated."""
+"""The group `ledger`: show and verify it, retire a store or a keeper, and declare entries misdated."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ def add(app: typer.Typer) -> None:
     group.command("show", epilog=EXIT_STATUS)(show)
     group.command("verify", epilog=EXIT_STATUS)(verify)
     group.command("retire", epilog=EXIT_STATUS)(retire)
+    group.command("retire-keeper", epilog=EXIT_STATUS)(retire_keeper)
     group.command("redate", epilog=EXIT_STATUS)(redate)
     app.add_typer(group, name="ledger")
 
@@ -150,6 +151,45 @@ def retire(
     line = f"{region}: store '{store}' is retired" + ("" if events else " already")
     value = {"region": region, "store": store, "changed": bool(events) and not dry_run, "dry_run": dry_run}
     return Reply(value, [would if dry_run and events else line]).print(as_json=as_json)
+
+
+def retire_keeper(
+    ctx: typer.Context,
+    region: RegionOption,
+    key: Annotated[
+        str, typer.Argument(metavar="KEY", show_default=False, help="The public key of the other keeper, 64 hex.")
+    ],
+    decision: Annotated[
+        str, typer.Option("--decision", metavar="REFERENCE", show_default=False, help="Who decided: a ticket's number.")
+    ],
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Say that another keeper's key is one no more: it was stolen, or exchanged. Runs on a keeper that stays.
+
+    What the key signed so far is believed, and it stays under trust.keepers for that. No entry that it signs from now
+    on is one to anybody: a thief who still has it, and writes to a store, makes nobody remove anything.
+
+    \b
+    Example:
+      backupd ledger retire-keeper be $KEY --decision OPS-313
+    """
+    from backupd.operations.ledger.check import retire_keeper as run
+    from backupd.wiring.keeper import open_keeper
+
+    context = load_context(ctx, config)
+    name = region_of(context, region)
+    with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
+        events = run(keeper.book, keeper.signer.public, key, decision, dry_run=True)
+        if events and not dry_run:
+            if is_asked(yes=yes):
+                show_and_ask([f"{region}: the keeper {key} would be retired"], "Say so for good?", trace)
+            events = run(keeper.book, keeper.signer.public, key, decision)
+    line = f"{region}: the keeper {key} {'would be' if dry_run and events else 'is'} retired"
+    value = {"region": region, "keeper": key, "changed": bool(events) and not dry_run, "dry_run": dry_run}
+    return Reply(value, [line + ("" if events else " already")]).print(as_json=as_json)
 
 
 def redate(

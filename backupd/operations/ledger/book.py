@@ -87,7 +87,7 @@ class Book:
     @property
     def trusted(self) -> frozenset[str]:
         """The public keys whose entries are believed, 64 hex digits each."""
-        return self._place.trusted
+        return self._place.trusted - self.chain.retired
 
     @property
     def stores(self) -> tuple[str, ...]:
@@ -288,6 +288,11 @@ class Book:
             raise ConfigError(
                 "this machine does not keep the ledger",
                 hint="Run this on the keeper: the machine whose configuration has a [keeper] section.",
+            )
+        if place.signer.public in self.chain.retired:
+            raise ConfigError(
+                "this keeper was retired by an entry of the ledger",
+                hint="Make it a new key (`backupd key generate --signer`), and add that to `keepers` under [trust].",
             )
         if place.signer.public not in place.trusted:
             raise ConfigError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from backupd.errors import UNSOUND, DamageError, ObjectMissingError, RefusedError, UsageError
 from backupd.model.documents import LedgerHead
-from backupd.model.ledger import Event, PurgeBegan, StoreRetired
+from backupd.model.ledger import Event, KeeperRetired, PurgeBegan, StoreRetired
 from backupd.model.text import did_you_mean
 from backupd.operations.ledger.book import Book
 from backupd.operations.ledger.redate import require_reference
@@ -90,6 +90,28 @@ def retire(book: Book, configured: Collection[str], store: str, decision: str, *
     def decide(lives: TenantStates) -> list[Event]:
         waits = any(store in life.purge.stores for life in lives.incarnations.values() if life.purge)
         return [StoreRetired(store=store, decision=decision)] if waits or store not in lives.retired else []
+
+    return decide(book.states) if dry_run else book.append(decide)
+
+
+def retire_keeper(book: Book, signer: str, key: str, decision: str, *, dry_run: bool = False) -> list[Event]:
+    """Say that a key is no keeper's any more; returns the event, or none where it was said before.
+
+    `signer` is this keeper's own public key. Raises RefusedError for that one, and where no keeper would be left;
+    UsageError for a key that is not trusted, or a decision that is no reference.
+    """
+    require_reference(decision)
+    if key == signer:
+        raise RefusedError(
+            "a keeper cannot retire itself", hint="Make the new key first, and run this where it is the keeper's."
+        )
+    if key not in book.trusted | book.chain.retired:
+        raise UsageError(
+            "nobody believes this key anyway", hint=did_you_mean(key, sorted(book.trusted)) or "See trust.keepers."
+        )
+
+    def decide(_: TenantStates) -> list[Event]:
+        return [] if key in book.chain.retired else [KeeperRetired(key=key, decision=decision)]
 
     return decide(book.states) if dry_run else book.append(decide)
 

@@ -60,6 +60,15 @@ def read_ledger(
     numbers = list_entries(repository.store)
     strays = _strays(repository, numbers, findings)
     chain = _of_store(repository, known, numbers, threads, findings)
+    if (
+        findings
+        and chain.retired
+        and (late := pop_strays(repository.store, numbers, repository.keepers, chain.retired))
+    ):
+        # Whom the ledger itself retired is known only now: what they signed since is no entry either.
+        findings.clear()
+        strays += tuple(late)
+        chain = _of_store(repository, known, numbers, threads, findings)
     if not findings and len(chain.links) < len(known.links):
         where = layout.entry_name(len(chain.links) + 1)
         findings.append(Mismatch(where, "is missing, and this machine's own copy of the ledger has it"))

@@ -244,6 +244,12 @@ def test_an_entry_that_is_dated_ahead_stops_nobody_for_good(kept: NodeFolder) ->
     assert tenant(kept, "unsubscribe", "be", "secretive-1")["changed"]
     assert b"dated ahead" not in kept.run("status").stdout + kept.run("ledger", "verify", "be").stdout
     assert b"(dated ahead by a wrong clock)" in kept.run("ledger", "show", "be").stdout
+    # The keeper with that clock, should its key have to go, too.
+    other, config = "fe" * 32, kept.node / "backupd.toml"
+    config.write_text(config.read_text().replace("keepers = [", f'keepers = ["{other}", '))
+    retiring = ("ledger", "retire-keeper", "be", other, "--decision", "OPS-313")
+    assert kept.json(*retiring) == {"region": "be", "keeper": other, "changed": True, "dry_run": False}
+    assert not kept.json(*retiring)["changed"]
 
 
 def test_another_keeper_is_at_work(kept: NodeFolder) -> None:
