@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from backupd.errors import StoreError, UsageError
+from backupd.errors import UNSOUND, BackupdError, DamageError, RefusedError, StoreError, UsageError
+from backupd.model.documents import Record
 from backupd.model.ids import ObjectName, SnapshotName
 from backupd.model.ledger import Expired, ExpiryBegan
 from backupd.operations.keeper.guards import check_clock
+from backupd.operations.keeper.holds import HoldPins, find_pins
 from backupd.operations.keeper.types import Keeper
 from backupd.planning.ledger_facts import expired_on, proven_on
 from backupd.repository import layout
@@ -21,7 +23,8 @@ from backupd.repository.state.keyring_cache import KeyringCache
 def find_false(keeper: Keeper, store: str, names: Collection[SnapshotName], cache: KeyringCache) -> Expired:
     """Return what `remove_false` would remove: nothing where a record is gone already.
 
-    Raises UsageError for a name that is on the store under no generation, and that nobody remembers there either.
+    Raises UsageError for a name that is on the store under no generation, and that nobody remembers there either;
+    RefusedError for a snapshot that a hold keeps something of: who takes a true one for false would destroy it.
     """
     places = _places(keeper, store, names)
     entries = list(keeper.book.chain.entries())
@@ -29,6 +32,7 @@ def find_false(keeper: Keeper, store: str, names: Collection[SnapshotName], cach
     there = {layout.place_of(place).snapshot for place in places}
     if unknown := sorted({*names} - there - remembered):
         raise UsageError(f"store '{store}' has no snapshot '{unknown[0]}'", hint="`backupd snapshots` lists all names.")
+    _require_not_held(keeper, store, {*names} & there, cache)
     return Expired(store=store, snapshots=len(names), objects=len(places), bytes=sum(places.values()))
 
 
@@ -48,6 +52,33 @@ def remove_false(keeper: Keeper, store: str, names: Collection[SnapshotName], ca
         raise StoreError(f"'{left[0]}' was removed and is still listed", hint="Check the store, and try again.")
     keeper.book.append(lambda _: [done])
     return done
+
+
+def _require_not_held(keeper: Keeper, store: str, names: Collection[SnapshotName], cache: KeyringCache) -> None:
+    if all(hold.released is not None for hold in keeper.book.states.holds.values()):
+        return
+    repository, unsound = keeper.stores[store], dict[ObjectName, BackupdError]()
+    cache.refresh(repository, unsound, keeper.threads)
+    held = find_pins(keeper, cache)
+    for name in sorted(names):
+        try:
+            record = repository.record(name)
+        except UNSOUND:
+            continue  # nothing can be restored of it
+        cache.packs.refresh(repository, record.generation, keeper.threads, unsound)
+        if _is_held(held, record):
+            raise RefusedError(
+                f"snapshot '{name}' has something that a hold keeps",
+                hint="If it is false all the same, ask the person who ordered the hold: first `backupd tenant release`,"
+                " then this again, then a new hold.",
+            )
+
+
+def _is_held(held: HoldPins, record: Record) -> bool:
+    try:
+        return bool(held.keeps(record))
+    except DamageError:
+        return True  # of what it names, nobody knows whose it is
 
 
 def _places(keeper: Keeper, store: str, names: Collection[SnapshotName]) -> dict[ObjectName, int]:

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
+from doubles.stores.faulty_store import FaultyStore
 from fix_handmade_keeper import DAY, HandmadeKeeper
 
-from backupd.errors import DamageError, UsageError
+from backupd.errors import DamageError, RefusedError, StoreError, UsageError
 from backupd.model import ledger
 from backupd.model.documents import Record
 from backupd.model.ids import SnapshotName
@@ -22,7 +23,7 @@ from backupd.operations.verify import Scope, Tools, note_proven, verify
 from backupd.planning.retention import RetentionPolicy
 from backupd.planning.verify import Mismatch, parse_share
 from backupd.repository import layout
-from backupd.repository.repository import signed_record
+from backupd.repository.repository import Repository, signed_record
 from backupd.repository.state.checked import CheckedState
 
 DAILY = RetentionPolicy(keep_within=timedelta(hours=1), daily=30, weekly=0, monthly=0, max_age=90 * DAY, keep_minimum=2)
@@ -179,6 +180,24 @@ def test_a_false_record_is_removed_and_missed_by_nobody(daily: HandmadeKeeper) -
     daily.expire()
     assert {name for _, name in daily.repository.records()} == {true}
     assert _verified(daily) == ()
+
+
+def test_a_false_record_goes_under_a_right_clock_and_is_seen_to_be_gone(daily: HandmadeKeeper) -> None:
+    """The ledger dates the removal, and a store that only says that it removed it is an error."""
+    lie = _lie(daily, daily.backup(0.3, "ada"), packs=True)
+    daily.clock.by = timedelta(minutes=6)
+    with daily.census() as cache:
+        with pytest.raises(RefusedError, match="clock of store 'disk'"):
+            remove_false(daily.keeper, "disk", [lie], cache)
+        assert daily.events(ExpiryBegan) == []
+        daily.clock.by = timedelta()
+        deaf = FaultyStore(daily.store)
+        deaf.remove = lambda _name: None
+        keeper = replace(
+            daily.keeper, stores={"disk": Repository(deaf, daily.repository.signers, daily.repository.keepers)}
+        )
+        with pytest.raises(StoreError, match="was removed and is still listed"):
+            remove_false(keeper, "disk", [lie], cache)
 
 
 def test_a_name_that_nobody_ever_saw_is_no_false_record(daily: HandmadeKeeper) -> None:

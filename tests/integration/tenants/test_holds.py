@@ -12,11 +12,13 @@ from doubles.stores.small_repository import Content, facts
 from fix_handmade_keeper import HandmadeKeeper, named, notes
 from fix_offline_keeper import DAY, OfflineKeeper
 
-from backupd.errors import DamageError, StoreGoneError
+from backupd.errors import DamageError, RefusedError, StoreGoneError
 from backupd.model.documents import REDUCED
 from backupd.model.ids import SnapshotName
+from backupd.operations.keeper.false_records import remove_false
 from backupd.planning import lifecycle
 from backupd.repository.repository import signed_record
+from backupd.repository.state.keyring_cache import KeyringCache
 
 
 def hold(offline: OfflineKeeper, tenant: str) -> None:
@@ -95,6 +97,23 @@ def test_of_two_held_tenants_the_released_one_goes(old: OfflineKeeper) -> None:
     old.expire()
     assert [restorable(old, name) for name in reduced(old)] == [{None, "ada"}] * 2
     assert owners(old) == {None, "ada", "bob"}
+
+
+def test_what_is_held_is_not_called_false(old: OfflineKeeper) -> None:
+    """A slip of the hand would destroy what the hold is for; what was made behind it, and others', may go."""
+    first, second, third = old.repository.snapshots()
+    hold(old, "ada")
+    keeper = old.keeper
+    with KeyringCache.opened(keeper.cache_path("disk"), keeper.repository, keeper.tags) as cache:
+        before = old.files()
+        for name in (first, second):
+            with pytest.raises(RefusedError, match=f"snapshot '{name}' has something that a hold keeps"):
+                remove_false(keeper, "disk", [third, name], cache)
+        assert old.files() == before
+        assert remove_false(keeper, "disk", [third], cache).objects == 1
+        release(old, "ada")
+        assert remove_false(keeper, "disk", [first], cache).objects == 1
+    assert old.repository.snapshots() == [second]
 
 
 def test_a_run_that_died_behind_a_reduced_record_makes_no_second_one(old: OfflineKeeper) -> None:
