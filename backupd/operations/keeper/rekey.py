@@ -130,19 +130,16 @@ def _put(keeper: Keeper, done: Rekeying, keyring: Keyring, keys: tuple[Sequence[
     def change(data: bytes, standing: Keyring) -> bytes:
         return with_wraps(data, standing, secret, recipients)
 
-    after, size = replace_keyring(keeper, done.store, ObjectName(keyring.where), change, _check_lines)
+    _, after, size = replace_keyring(keeper, done.store, ObjectName(keyring.where), change, _check_lines)
     if not _sealed_to(after, done):
         raise DamageError(f"'{keyring.where}' was replaced, and is not sealed to those it was sealed to")
     return after, size
 
 
 def _check_lines(keyring: Keyring, other: Keyring) -> None:
-    """Raise DamageError unless only the recipients differ.
-
-    A wrong reading must not remove a key, and none may come back.
-    """
+    """Raise DamageError unless only the recipients differ: no key may go, and none may come back."""
     if (other.ids, other.index, other.sealed) != (keyring.ids, keyring.index, keyring.sealed):
-        raise DamageError(f"'{keyring.where}' was read twice, and was not the same", hint="The next run tries again.")
+        raise DamageError(f"'{keyring.where}' would not keep its keys as they are")
 
 
 def _keyrings(keeper: Keeper, store: str, found: Rekeying) -> Iterator[Keyring]:

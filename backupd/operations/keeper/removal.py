@@ -58,9 +58,9 @@ class SegmentRemoval:
 
 
 def shred(keeper: Keeper, store: str, cache: KeyringCache, segments: Iterable[SegmentRef]) -> SegmentRemoval:
-    """Take these segments' lines out of every keyring of a store.
+    """Take these segments' lines out of every keyring of a store; what stands there then is read again.
 
-    Each is compared with the old one before, and read again afterwards. Raises StoreGoneError.
+    Raises StoreGoneError.
     """
     done = SegmentRemoval()
     for where, doomed in by_keyring(cache.find(segments)).items():
@@ -82,15 +82,16 @@ def _shred_one(
     keeper: Keeper, store: str, cache: KeyringCache, where: ObjectName, doomed: set[Pseudonym]
 ) -> set[Pseudonym]:
     """Return the segments whose lines were taken out of a keyring; none when it had lost all of them before."""
-    keyring = keeper.stores[store].keyring(where)
-    gone = (doomed & keyring.segments) - keyring.shredded
-    if not gone:
-        return gone
-    after, size = replace_keyring(keeper, store, where, partial(_without, doomed), partial(_check_smaller, doomed))
-    if not doomed <= after.shredded:
+    if doomed <= cache.lost(where):
+        # It is looked into again, as somebody may have put it back, but without a mark.
+        keyring = keeper.stores[store].keyring(where)
+        if not (doomed & keyring.segments) - keyring.shredded:
+            return set()
+    done = replace_keyring(keeper, store, where, partial(_without, doomed), partial(_check_smaller, doomed))
+    if not doomed & done.after.segments <= done.after.shredded:
         raise DamageError(f"'{where}' still holds keys that were just removed from it")
-    cache.note(after, size)
-    return gone
+    cache.note(done.after, done.size)
+    return done.after.shredded - done.before.shredded
 
 
 def _without(doomed: set[Pseudonym], data: bytes, keyring: Keyring) -> bytes:
@@ -98,13 +99,10 @@ def _without(doomed: set[Pseudonym], data: bytes, keyring: Keyring) -> bytes:
 
 
 def _check_smaller(doomed: set[Pseudonym], keyring: Keyring, smaller: Keyring) -> None:
-    """Raise DamageError unless the new keyring lacks the doomed lines only.
-
-    The keyring was read a second time, and that reading may have been wrong.
-    """
+    """Raise DamageError unless the new keyring lacks the doomed lines only."""
     kept = {place: sealed for place, sealed in keyring.sealed.items() if keyring.index[place][0] not in doomed}
     if (smaller.ids, smaller.index, smaller.wraps, smaller.sealed) != (keyring.ids, keyring.index, keyring.wraps, kept):
-        raise DamageError(f"'{keyring.where}' was read twice, and was not the same", hint="The next run tries again.")
+        raise DamageError(f"'{keyring.where}' would lose more than the keys that have to go")
 
 
 def clear(keeper: Keeper, store: str, cache: KeyringCache, segments: Iterable[SegmentRef]) -> SegmentRemoval:

@@ -1,6 +1,6 @@
 """A keeper's cache of one store's keyring indexes and pack headers: segments by tenant, and packs by segment. SQLite.
 
-Only unchanging facts are stored (a keyring's signed index, a pack's clear header), so finding one tenant among ten
+Mostly unchanging facts are stored (a keyring's signed index, a pack's clear header), so finding one tenant among ten
 thousand costs only the reading of new objects. Losing the file costs reading everything once more. It holds tags and
 hashes, and no name and no key.
 """
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from backupd.seal.keyring import Keyring
     from backupd.seal.tags import TenantTags
 
-_FORM = 7
+_FORM = 8
 _REMEMBERED = 16
 """Generations kept that left the store and may still be in its own snapshots."""
 _SEGMENTS = """(
@@ -53,6 +53,7 @@ CREATE TABLE IF NOT EXISTS followed (name TEXT PRIMARY KEY, earlier TEXT NOT NUL
 CREATE TABLE IF NOT EXISTS segments {_SEGMENTS}
 CREATE TABLE IF NOT EXISTS gone {_SEGMENTS}
 CREATE TABLE IF NOT EXISTS sealed (keyring TEXT PRIMARY KEY, recipients TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lost (keyring TEXT, pseudonym TEXT, PRIMARY KEY (keyring, pseudonym)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_tenant ON segments (generation, tenant);
 CREATE INDEX IF NOT EXISTS by_keyring ON segments (keyring);
 {PACK_TABLES}
@@ -154,6 +155,14 @@ class KeyringCache:
             self._database.execute("INSERT OR REPLACE INTO keyrings VALUES (?, ?)", (keyring.where, size))
             sealed = keyring.where, " ".join(sorted(keyring.wraps))
             self._database.execute("INSERT OR REPLACE INTO sealed VALUES (?, ?)", sealed)
+            self._database.execute("DELETE FROM lost WHERE keyring = ?", (keyring.where,))
+            lost = ((keyring.where, segment) for segment in keyring.shredded)
+            self._database.executemany("INSERT INTO lost VALUES (?, ?)", lost)
+
+    def lost(self, keyring: ObjectName) -> set[Pseudonym]:
+        """Return the segments whose keys a keyring had lost when it was last stored."""
+        rows = self._database.execute("SELECT pseudonym FROM lost WHERE keyring = ?", (keyring,))
+        return {Pseudonym(row[0]) for row in rows}
 
     def recipients(self, keyring: ObjectName) -> frozenset[Fingerprint] | None:
         """Return the recipients that a keyring was sealed to when it was last stored; None when unknown."""
@@ -268,6 +277,7 @@ class KeyringCache:
             self._database.execute("DELETE FROM segments WHERE keyring = ?", (name,))
             self._database.execute("DELETE FROM keyrings WHERE name = ?", (name,))
             self._database.execute("DELETE FROM sealed WHERE keyring = ?", (name,))
+            self._database.execute("DELETE FROM lost WHERE keyring = ?", (name,))
             self._database.execute(
                 "DELETE FROM gone WHERE generation NOT IN "
                 "(SELECT DISTINCT generation FROM gone ORDER BY generation DESC LIMIT ?)",
