@@ -53,11 +53,12 @@ def _folder(text: str) -> str:
 
 
 def _ask_server() -> _Server:
+    host, port = "", 22
     while True:
-        host = dialogue.ask("Host", check=lambda text: complaint("host", text))
-        port = int(dialogue.ask("Port", "22", lambda text: "" if text.isdecimal() else "is no port"))
+        host = dialogue.ask("Host", host, lambda text: complaint("host", text))
+        port = int(dialogue.ask("Port", str(port), lambda text: "" if text.isdecimal() else "is no port"))
         try:
-            key = read_host_key(host, port, _PATIENCE)
+            key = read_host_key(host, port, _PATIENCE, SystemClock())
         except StoreError as error:
             dialogue.say(f"  {error.message}", f"  {error.hint}")
             continue

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import logging
 import socket
+import stat
 import sys
 import threading
 from collections.abc import Iterator
@@ -41,6 +42,8 @@ _PULSE = 0.5
 _COMMANDS_AT_ONCE = 4
 """Commands run at a time; OpenSSH allows ten channels on a connection, and SFTP takes one."""
 _LONGEST_OUTPUT = 64 * 1024
+
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 _LOG = "backupd.paramiko"
 # paramiko writes peers' words and its own tracebacks to its log; all that matters reaches us as exceptions.
@@ -182,10 +185,8 @@ def connect(target: SftpTarget, clock: Clock) -> Connection:
     """
     pinned = [_parse_host_key(line) for line in target.host_keys]
     key = _load_key(target.key_file)
-    transport = _start(target, pinned)
+    transport, seen = _start(target, pinned, clock)
     try:
-        with _translated():
-            seen = transport.get_remote_server_key()
         _check_host(seen, pinned, target)
         _log_in(transport, target, key)
     except BaseException:
@@ -195,18 +196,14 @@ def connect(target: SftpTarget, clock: Clock) -> Connection:
     return Connection(transport, clock, target.deadline)
 
 
-def read_host_key(host: str, port: int, deadline: float) -> HostKey:
+def read_host_key(host: str, port: int, deadline: float, clock: Clock) -> HostKey:
     """Ask a server for its key without logging in. Nothing says yet whose key it is: somebody has to compare it.
 
     Raises StoreGoneError.
     """
     target = SftpTarget(host, port, user="", key_file=Path(), host_keys=(), path="", region="", deadline=deadline)
-    transport = _start(target, [("ssh-ed25519", b"")])
-    try:
-        with _translated():
-            seen = transport.get_remote_server_key()
-    finally:
-        transport.close()
+    transport, seen = _start(target, [("ssh-ed25519", b"")], clock)
+    transport.close()
     return HostKey(f"{seen.get_name()} {seen.get_base64()}", f"{seen.get_name()} {fingerprint(seen.asbytes())}")
 
 
@@ -215,7 +212,10 @@ def fingerprint(key: bytes) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
 
 
-def _start(target: SftpTarget, pinned: list[tuple[str, bytes]]) -> paramiko.Transport:
+def _start(
+    target: SftpTarget, pinned: list[tuple[str, bytes]], clock: Clock
+) -> tuple[paramiko.Transport, paramiko.PKey]:
+    """Connect and exchange keys; returns the connection, on which nobody is logged in, and the key that was shown."""
     within = min(target.connect_within, target.deadline)
     try:
         link = socket.create_connection((target.host, target.port), timeout=within)
@@ -228,18 +228,40 @@ def _start(target: SftpTarget, pinned: list[tuple[str, bytes]]) -> paramiko.Tran
     link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(target.deadline * 1000))
+    began = clock.monotonic()
     try:
-        with _translated():
-            transport = paramiko.Transport(link)
-            transport.set_log_channel(_LOG)
-            transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = within
-            transport.channel_timeout = target.deadline
-            _prefer(transport, pinned)
-            transport.start_client(timeout=within)
+        transport = paramiko.Transport(link)
+        transport.set_log_channel(_LOG)
+        transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = within
+        transport.channel_timeout = target.deadline
+        _prefer(transport, pinned)
+        transport.start_client(timeout=within)
+        return transport, transport.get_remote_server_key()
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        link.close()
+        raise _no_handshake(target, error, within if clock.monotonic() - began >= within else None) from error
     except BaseException:
         link.close()
         raise
-    return transport
+
+
+def _no_handshake(target: SftpTarget, error: Exception, waited: float | None) -> StoreGoneError:
+    """Return the error of a server that took a connection and showed no key; `waited` are the seconds, all of them."""
+    where = f"what answers at {target.host!r} port {target.port}"
+    if waited is not None:
+        return StoreGoneError(
+            f"{where} did not say in {waited:.0f} s that it is an SSH server, and show its key",
+            hint="Check the port; a server under great load may take longer.",
+        )
+    if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
+        return StoreGoneError(
+            f"{where} offers no way to encrypt that we take",
+            hint="Its SSH server is too old, or set up for others only.",
+        )
+    return StoreGoneError(
+        f"{where} closed the connection before it showed a key",
+        hint="Check the port. An SSH server does so when it takes no more (MaxStartups), or bars this address.",
+    )
 
 
 def _prefer(transport: paramiko.Transport, pinned: list[tuple[str, bytes]]) -> None:
@@ -290,6 +312,11 @@ def _parse_host_key(line: str) -> tuple[str, bytes]:
 
 
 def _load_key(path: Path) -> paramiko.PKey:
+    with contextlib.suppress(OSError):
+        if path.stat().st_mode & _OTHERS:
+            raise StoreAuthError(
+                f"the SSH key file {str(path)!r} is open to other users", hint="Make it its owner's only: chmod 600."
+            )
     try:
         return paramiko.PKey.from_path(path)
     except Exception as error:
@@ -313,8 +340,11 @@ def _translated() -> Iterator[None]:
         yield
     except (TimeoutError, paramiko.AuthenticationException):
         raise
-    except (paramiko.SSHException, EOFError, OSError) as error:
-        raise StoreGoneError(f"the connection to the store broke: {type(error).__name__}") from error
+    except EOFError as error:
+        raise _ended() from error
+    except (paramiko.SSHException, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "the server's SSH went wrong"
+        raise StoreGoneError(f"the connection to the store broke: {reason.lower()}") from error
 
 
 @dataclass(frozen=True, slots=True)

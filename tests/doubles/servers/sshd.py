@@ -37,7 +37,7 @@ KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 MaxStartups 1000
 MaxSessions 10
-LogLevel ERROR
+LogLevel INFO
 Subsystem sftp {sftp_server}
 # Debian's bash reads ~/.bashrc when sshd starts it, unless it believes to be a shell within a shell.
 SetEnv SHLVL=2
@@ -225,16 +225,18 @@ class Sshd:
         raise RuntimeError(f"sshd does not start: {(self.base / 'log').read_text()}")
 
     def _launch(self, port: int) -> bool:
-        """False when it ended at once, as it does when somebody else took the port."""
+        """False when it ended at once, as it does when somebody else took the port: who answers there is not asked."""
         config = self.base / "sshd_config"
         text = CONFIG.format(port=port, base=self.base, sftp_server=_sftp_server())
         config.write_text(text + ("PerSourcePenalties no\n" if _knows_penalties() else ""))
-        with (self.base / "log").open("ab") as log:
+        said = self.base / "log"
+        said.write_bytes(b"")
+        with said.open("ab") as log:
             self._process = subprocess.Popen(
                 [SSHD or "sshd", "-D", "-e", "-f", config], stdin=subprocess.DEVNULL, stderr=log, start_new_session=True
             )
         while self._process.poll() is None:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            if b"Server listening on" in said.read_bytes():
                 return True
             time.sleep(0.01)
         return False
