@@ -4,6 +4,7 @@ earlier restores on this machine.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,11 +65,11 @@ def preview(
     A target is looked at, too, where the request has one. `history` is the ledger, where it was read already.
     """
     phases = Phases(environment.clock, environment.trace)
-    with phases.phase("planning"):
-        history = history or read_history(repository, environment)
-        choice = choose(request, repository, environment, history)
-    with SnapshotContents(repository, choice, request.readers) as contents:
+    with ExitStack() as stack:
         with phases.phase("planning"):
+            history = history or read_history(repository, environment)
+            choice = choose(request, repository, environment, history)
+            contents = stack.enter_context(SnapshotContents(repository, choice, request.readers))
             plan = contents.plan(request.selection, exact=choice.exact, rows=False)
         needed = contents.needed()
         lacks = _lacks(request, contents, plan) if request.target.conninfo else ()

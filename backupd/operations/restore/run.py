@@ -15,12 +15,13 @@ there, and the next one names it. Into plain files it is the same, with a folder
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from backupd.errors import BackupdError, DamageError, UsageError
 from backupd.model.ids import SnapshotName
 from backupd.model.ledger import Restored
+from backupd.model.text import counted
 from backupd.operations.ledger.history import LedgerHistory
 from backupd.operations.phases import Phases
 from backupd.operations.restore.choose import choose, read_history
@@ -31,7 +32,7 @@ from backupd.operations.restore.types import RestoreReport, Snapshot
 from backupd.planning.restore import RestorePlan
 from backupd.postgres.target.pg_restore import FOREIGN_KEYS, SchemaArchive, joined_schema
 from backupd.repository.repository import Repository
-from backupd.trace import Warned
+from backupd.trace import Trace, Warned
 
 _SHORT = len("20300101T000000Z-") + 8
 """Characters of a snapshot's name that messages show."""
@@ -55,10 +56,11 @@ def restore(
     PostgreSQL refuses something, and BrokenKeysError when rows refer to what is left out.
     """
     phases = Phases(environment.clock, environment.trace)
-    with phases.phase("planning"):
-        choice = choose(request, repository, environment, history or read_history(repository, environment))
-    with naming(choice.snapshot), SnapshotContents(repository, choice, request.readers) as contents:
+    with ExitStack() as stack:
         with phases.phase("planning"):
+            choice = choose(request, repository, environment, history or read_history(repository, environment))
+            stack.enter_context(naming(choice.snapshot))
+            contents = stack.enter_context(SnapshotContents(repository, choice, request.readers))
             plan = contents.plan(request.selection, exact=choice.exact)
             _require_rows(request, plan)
             files = contents.file(plan, "ddl-head")[0], contents.file(plan, "ddl")
@@ -66,6 +68,7 @@ def restore(
         with joined_schema(*files, without=without, changes=request.changes) as schema:
             left_out = schema.left_out
             del files
+            _warn_of_keys(request, choice, schema, environment.trace)
             snapshot = _snapshot(choice, contents, plan, schema)
             builder = FolderWriter if request.folder is not None else DatabaseBuilder
             built = builder(request, environment, phases, snapshot).run()
@@ -118,6 +121,21 @@ def _snapshot(choice: OpenedChoice, contents: SnapshotContents, plan: RestorePla
         tuple(map(choice.name_of, choice.segments)),
         choice.exact,
     )
+
+
+def _warn_of_keys(request: RestoreRequest, choice: OpenedChoice, schema: SchemaArchive, trace: Trace) -> None:
+    """Say before a row is loaded that a foreign key may stop the restore at its end, and how not to let it."""
+    left_out = {"purged": choice.purged, "expired": choice.aged, "not asked for": choice.unselected}
+    told = ", ".join(f"{counted(count, 'segment')} {why}" for why, count in left_out.items() if count)
+    keys = sum(entry.description in FOREIGN_KEYS for entry in schema.keys)
+    if keys and told and request.folder is None and not request.without_broken_keys:
+        trace.emit(
+            Warned(
+                f"rows are left out ({told}): if others refer to them by one of {counted(keys, 'foreign key')}, this "
+                "restore stops at its end",
+                hint="To have such keys hold for new rows only, stop it now and give --without-broken-keys.",
+            )
+        )
 
 
 def _require_rows(request: RestoreRequest, plan: RestorePlan) -> None:

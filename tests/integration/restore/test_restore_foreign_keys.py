@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import ANY
 
 import psycopg
 import pytest
@@ -20,6 +21,7 @@ from backupd.planning import lifecycle
 from backupd.planning.lifecycle import ClockDates
 from backupd.planning.selection import Selection
 from backupd.seal.keyfiles import write_identity
+from backupd.trace import PhaseDone, PhaseStarted, Warned
 
 TENANCY = Tenancy(
     kind=TenancyKind.COLUMN,
@@ -73,6 +75,16 @@ def databases(server: Server) -> set[str]:
     return {name for (name,) in found}
 
 
+def said_before_loading(region: Region) -> list[str]:
+    """The warnings before the first row is loaded, about rows that are left out; planning was one phase."""
+    started = [one.phase for one in region.events.seen if isinstance(one, PhaseStarted)]
+    assert started.count("planning") == 1
+    loading = next(place for place, one in enumerate(region.events.seen) if one == PhaseDone("schema", "", ANY))
+    warned = [one for one in region.events.seen[:loading] if isinstance(one, Warned)]
+    assert all("--without-broken-keys" in one.hint for one in warned if "left out" in one.message)
+    return [one.message for one in warned if "left out" in one.message]
+
+
 def test_keys_that_cannot_hold_stop_a_restore_by_name(region: Region, database: Database, restoring: Restoring) -> None:
     """All of them are named, no row and no schema is, nothing is left; asked for, they hold for new rows only, the
     others for all, and comments, event triggers and rows are there."""
@@ -86,8 +98,12 @@ def test_keys_that_cannot_hold_stop_a_restore_by_name(region: Region, database: 
     assert caught.value.message.endswith("are left out: line.line_note, ticket.to Note")
     assert "--without-broken-keys" in caught.value.hint
     assert databases(database.server) <= before
+    (said,) = said_before_loading(region)
+    assert said.startswith("rows are left out (4 segments not asked for): if others refer to them by one of 4 foreign")
 
+    region.events.seen.clear()
     found, report = restoring(database.server, without_broken_keys=True, **alone)
+    assert said_before_loading(region) == []
     late = database.server.major >= 18
     assert {key.constraint: key.kept for key in report.broken_keys} == {"to Note": True, "line_note": late}
     keys = dict(found.sql(KEYS))
