@@ -326,6 +326,7 @@ class StoreContents(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[DamageFinding, ...]
     unnamed_keepers: tuple[str, ...] = ()
     other_help: tuple[ObjectName, ...] = ()
+    unfilled: bool = False
 
 
 class StoreVerification(msgspec.Struct, frozen=True, kw_only=True):

@@ -118,6 +118,15 @@ def absent_on(
     return frozenset(absent)
 
 
+def names_store(entries: Iterable[LedgerEntry], store: str) -> bool:
+    """Check whether the ledger speaks of this store: then somebody has seen or changed something there."""
+    return any(
+        store == getattr(event, "store", None) or store in getattr(event, "stores", ())
+        for entry in entries
+        for event in entry.events
+    )
+
+
 def expired_on(entries: Iterable[LedgerEntry], store: str) -> set[SnapshotName]:
     """Return the snapshots whose records may be missing on this store."""
     return {

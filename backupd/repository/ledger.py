@@ -81,9 +81,10 @@ class Chain:
     def require(self, witnessed: LedgerHead, by: str) -> None:
         """Raise DamageError unless this chain has or extends the head that `by` saw."""
         if witnessed.seq > len(self.links):
+            new = "" if self.links else "To a new store a keeper's next run brings them (`backupd purge`). Otherwise: "
             raise DamageError(
                 f"the ledger ends at entry {len(self.links)}, but '{by}' saw {witnessed.seq}",
-                hint="Entries were cut off. Get the ledger from another store, or from the keeper's state folder.",
+                hint=f"{new}Entries were cut off. Get them from another store, or from the keeper's state folder.",
             )
         if self.head_at(witnessed.seq) != witnessed:
             raise DamageError(

@@ -83,10 +83,16 @@ def checked(file: Path, environ: Mapping[str, str], *, connect: bool) -> Reply:
             *(_advice_line(hint) for hint in hints),
             *(f"not checked: {name}, which only systemd can hand over" for name in unchecked),
             *(line for contact in contacts for line in contact.lines()),
-            f"no fault in {file}: {total}",
+            _verdict(file, total, [contact.place for contact in contacts if contact.failed]),
         ],
         status=next((contact.status for contact in contacts if contact.failed), 0),
     )
+
+
+def _verdict(file: Path, total: str, failed: list[str]) -> str:
+    """Return the last line: it says of the file alone that it has no fault where what it names is not ready."""
+    well = f"no fault in {file}: {total}"
+    return f"NOT READY: {', '.join(failed)}; {well}" if failed else well
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from backupd.cli.options import (
 )
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply, for_each
-from backupd.errors import BackupdError, DamageError, UsageError
+from backupd.errors import BackupdError, DamageError, ObjectMissingError, UsageError
 from backupd.model.text import counted, counts
 
 if TYPE_CHECKING:
@@ -217,18 +217,26 @@ def _verdict(
         noted=UNSET if found is None else noted,
     )
     status = error.exit_code if error is not None else 0
+    if found is not None and not found.clean:
+        status = DamageError.exit_code if found.findings else status or ObjectMissingError.exit_code
     return Reply(
         value,
-        _verified_lines(name, found, noted) if found is not None else (),
+        verified_lines(place, found, noted) if found is not None else (),
         output.failure_lines(error, name) if error is not None else (),
-        DamageError.exit_code if found is not None and not found.clean else status,
+        status,
     )
 
 
-def _verified_lines(name: str, found: Verification, noted: int | None) -> Iterator[str]:
-    size = output.human_bytes
-    verdict = "clean" if found.snapshots else "nothing to verify, there is no snapshot"
-    yield f"{name}: {verdict if found.clean else 'DAMAGED'}"
+def verified_lines(place: tuple[RegionName, str], found: Verification, noted: int | None) -> Iterator[str]:
+    """Yield the text about one store that was looked at, its verdict first."""
+    size, (region, store) = output.human_bytes, place
+    if found.findings or found.clean:
+        yield f"{region} on {store}: {'DAMAGED' if found.findings else 'clean'}"
+    else:
+        never = "nothing was ever copied there, as far as this machine knows"
+        yield f"{region} on {store}: NOTHING TO VERIFY, {never if found.unfilled else 'no snapshot is there'}"
+        yield f"  `backupd backup {region}` makes a snapshot there, and a keeper's `backupd replicate {region} --from"
+        yield f"  OTHER --to {store}` copies those of another store."
     yield f"  {counts(snapshot=found.snapshots, generation=found.generations, keyring=found.keyrings)}"
     yield f"  {counted(found.sections, 'section')} in {counted(found.packs, 'pack')}, {size(found.size)}"
     compared = counted(found.opened, "segment")

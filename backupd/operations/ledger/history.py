@@ -37,6 +37,8 @@ class LedgerReading:
     """What is wrong with the store's copy; empty when it has every known entry."""
     strays: tuple[ObjectName, ...] = ()
     """What stands in the places of the next entries, and no keeper signed."""
+    stored: int = 0
+    """Number of entries that the store lists, believed or not."""
 
     @property
     def wrong(self) -> list[Mismatch]:
@@ -71,7 +73,8 @@ def read_ledger(
         chain = _of_store(repository, known, numbers, threads, findings)
     if not findings and len(chain.links) < len(known.links):
         where = layout.entry_name(len(chain.links) + 1)
-        findings.append(Mismatch(where, "is missing, and this machine's own copy of the ledger has it"))
+        new = "" if numbers else "; to a new store a keeper's next run brings it (`backupd purge`)"
+        findings.append(Mismatch(where, f"is missing, and this machine's own copy of the ledger has it{new}"))
     elif not findings and (wrong := kept.contradiction(chain)):
         findings.append(Mismatch(layout.entry_name(wrong[0]), wrong[1]))
     if at_least is not None and not findings:
@@ -79,7 +82,7 @@ def read_ledger(
             chain.require(at_least, "--ledger-at-least")
         except DamageError as error:
             findings.append(Mismatch(layout.entry_name(at_least.seq), error.message))
-    return LedgerReading(known if len(known.links) > len(chain.links) else chain, tuple(findings), strays)
+    return LedgerReading(known if len(known.links) > len(chain.links) else chain, tuple(findings), strays, len(numbers))
 
 
 class LedgerHistory:

@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from backupd.model.ids import GenerationId, ObjectName, SnapshotName
-from backupd.operations.ledger.history import LedgerHistory, read_ledger
+from backupd.operations.ledger.history import LedgerHistory, LedgerReading, read_ledger
 from backupd.operations.phases import Phases
 from backupd.operations.verify.generation import GenerationCheck, GenerationResult
 from backupd.operations.verify.types import CheckedGeneration, Scope, Tools, Verification
+from backupd.planning.ledger_facts import names_store
 from backupd.planning.verify import Mismatch, broken_links
 from backupd.repository import help_files, layout
 from backupd.repository.ledger import Chain
@@ -32,20 +33,19 @@ def verify(repository: Repository, checked: CheckedState, scope: Scope, tools: T
     info = repository.info()
     checked.belong_to(info.repository)
     with Phases(tools.clock, tools.trace, info.region).phase("listing", unit="objects"):
-        # 1. Records before anything else: what they name was there before them, so a run under way is not damage.
-        by_generation: dict[GenerationId, list[SnapshotName]] = defaultdict(list)
-        for generation, name in repository.records():
-            by_generation[generation].append(name)
-        # 2. Everything that lies there.
+        # 1. Records: what they name was there before them, so a run under way is not damage. 2. All that lies there.
+        by_generation = _by_generation(repository)
         others = _Others(checked.take_listing(repository.store.list(ObjectName(""))))
     # 3. The ledger, after both: a removal that it does not explain was not a keeper's.
     seen = read_ledger(repository, tools.own_ledger, tools.threads, scope.at_least)
     history = LedgerHistory(repository, seen, tools.store)
     # 4. One generation after the other, so that memory holds one.
-    findings = [*seen.wrong, *(Mismatch(*one) for one in help_files.altered(repository.store, info.help))]
+    generations = sorted({*by_generation, *others.keyrings, *checked.generations()})
+    unfilled = not generations and _is_new(seen, checked, scope, tools)
+    findings = _wrong_already(repository, seen, unfilled=unfilled)
     previous: dict[SnapshotName, SnapshotName | None] = {}
     results: list[GenerationResult] = []
-    for generation in sorted({*by_generation, *others.keyrings, *checked.generations()}):
+    for generation in generations:
         check = GenerationCheck(CheckedGeneration(repository, generation, checked, scope, tools))
         result = check.run(by_generation.get(generation, []), others.keyrings.get(generation, []), history)
         previous |= {name: before or previous.get(name) for name, before in result.previous.items()}
@@ -79,7 +79,30 @@ def verify(repository: Repository, checked: CheckedState, scope: Scope, tools: T
         findings=tuple(sorted(findings)),
         unnamed_keepers=repository.unnamed_keepers,
         other_help=help_files.of_others(info.help),
+        unfilled=unfilled,
     )
+
+
+def _wrong_already(repository: Repository, seen: LedgerReading, *, unfilled: bool) -> list[Mismatch]:
+    """Return what is wrong with the help for people and, but on a store where nothing ever was, with the ledger."""
+    helps = help_files.altered(repository.store, repository.info().help)
+    return [*(() if unfilled else seen.wrong), *(Mismatch(*one) for one in helps)]
+
+
+def _by_generation(repository: Repository) -> dict[GenerationId, list[SnapshotName]]:
+    found: dict[GenerationId, list[SnapshotName]] = defaultdict(list)
+    for generation, name in repository.records():
+        found[generation].append(name)
+    return found
+
+
+def _is_new(seen: LedgerReading, checked: CheckedState, scope: Scope, tools: Tools) -> bool:
+    """Check that nobody here has ever seen anything on a store that lists no pack, no record and no keyring now.
+
+    The ledger comes to a new store with the next change of it; one that speaks of the store was there already.
+    """
+    spoken_of = tools.store is None or names_store(seen.chain.entries(), tools.store)
+    return not (seen.stored or seen.strays or checked.records() or scope.at_least or spoken_of)
 
 
 def _witness(history: LedgerHistory, tools: Tools, findings: Sequence[Mismatch]) -> None:

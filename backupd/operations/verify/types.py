@@ -103,6 +103,10 @@ class Verification:
     """The files for people without this program whose signed hash is not that of its own: of another version, or false,
     where somebody stole a writer's key; no damage."""
 
+    unfilled: bool = False
+    """Whether nothing lies there and, as far as this machine and its copy of the ledger know, nothing ever did."""
+
     @property
     def clean(self) -> bool:
-        return not self.findings
+        """Check that there was something to verify, and that nothing of it is wrong."""
+        return bool(self.snapshots) and not self.findings

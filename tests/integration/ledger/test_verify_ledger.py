@@ -20,7 +20,7 @@ from fix_clock import TickingClock
 from backupd.errors import DamageError, RefusedError
 from backupd.model.documents import encode_body
 from backupd.model.ids import ObjectName, SnapshotName
-from backupd.model.ledger import ClassExpired, ExpiryBegan
+from backupd.model.ledger import ClassExpired, ExpiryBegan, Observed
 from backupd.model.tenancy import SegmentName
 from backupd.model.text import stamp
 from backupd.operations.verify import Scope, Tools, Verification, verify
@@ -336,3 +336,30 @@ def test_what_a_writer_signs_is_no_entry_where_the_repository_names_keepers(chec
     # An entry of a keeper that the repository names, and this machine does not, is no stray.
     with pytest.raises(DamageError, match="not signed by a trusted"):
         read_chain(small.store, small.chain, {"ab" * 32}, strays=[])
+
+
+def test_a_new_store_is_empty_and_not_damaged(checker: Checker, tmp_path: Path) -> None:
+    """Its ledger is to come, as its snapshots are; that is no pass. One that anybody has seen filled is damaged."""
+    checker.own = DirectoryStore(checker.folder / "own")
+    checker.small.tell(Observed(store="other", snapshots=[]))
+    checker.run()
+    (tmp_path / "new").mkdir()
+    new = DirectoryStore(tmp_path / "new")
+    for path in checker.root.iterdir():
+        if path.is_file():
+            shutil.copyfile(path, new.root / path.name)
+    checked = checker.folder / "checked.sqlite"
+    seen = checked.rename(tmp_path / "seen.sqlite")
+    result = checker.run(store=new)
+    assert (result.findings, result.unfilled, result.clean) == ((), True, False)
+
+    checked.unlink()
+    shutil.copyfile(seen, checked)
+    emptied = checker.run(store=new)
+    assert (bool(emptied.findings), emptied.unfilled) == (True, False)
+
+    checked.unlink()
+    checker.small.tell(observed(1))
+    checker.run()
+    checked.unlink()
+    assert [one.object for one in checker.run(store=new).findings] == [layout.entry_name(1)]
