@@ -5,7 +5,7 @@ Instants are UTC, spans are seconds. No fact holds a tenant's name, a row or a s
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -125,6 +125,13 @@ class Promises(msgspec.Struct, frozen=True):
     """The longest time between two runs of the keeper."""
     backup_every: int | None = None
     """The longest time between two backups by the timetable: twice that is too old where no `rpo` is promised."""
+
+    @property
+    def greatest_age(self) -> timedelta | None:
+        """Return the age up to which a newest snapshot is well; None where nothing says."""
+        if self.rpo is not None:
+            return timedelta(seconds=self.rpo)
+        return None if self.backup_every is None else 2 * timedelta(seconds=self.backup_every)
 
 
 class DrillFacts(msgspec.Struct, frozen=True):

@@ -140,6 +140,7 @@ def words() -> dict[str, object]:
     return {
         "time": readable,
         "day": lambda at: f"{at:%Y-%m-%d}",
+        "minute": lambda at: f"{at:%Y-%m-%d %H:%M}",
         "span": spell_seconds,
         "size": human_bytes,
         "number": lambda count: f"{count:,}".replace(",", "\u202f"),

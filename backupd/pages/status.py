@@ -82,9 +82,16 @@ def _charts(region: RegionFacts, now: datetime) -> list[Chart]:
 
 
 def _ages(region: RegionFacts, now: datetime) -> list[Bar]:
-    limit = region.promises.rpo
+    """Return a bar for each database on each store; where nothing says how old is too old, there is only its text."""
+    most = region.promises.greatest_age
+    limit = None if most is None else most.total_seconds()
     return [
-        Bar(f"{database.label}, {store.store}", _seconds(database.published, now), _age(database.published, now), limit)
+        Bar(
+            f"{database.label}, {store.store}",
+            None if limit is None else _seconds(database.published, now),
+            _age(database.published, now),
+            limit,
+        )
         for store in region.stores
         for database in store.databases
     ]
@@ -99,9 +106,9 @@ def _seconds(at: datetime | None, now: datetime) -> float | None:
 
 
 def _is_old(region: RegionFacts, at: datetime | None, now: datetime) -> bool:
-    """Check whether the newest snapshot is older than promised."""
-    rpo = region.promises.rpo
-    return rpo is not None and (at is None or now - at > timedelta(seconds=rpo))
+    """Check whether there is no snapshot, or the newest is older than it should be."""
+    most = region.promises.greatest_age
+    return at is None or (most is not None and now - at > most)
 
 
 def _age(at: datetime | None, now: datetime) -> str:
@@ -151,7 +158,13 @@ def timeline(region: RegionFacts, store: StoreFacts, now: datetime) -> Chart:
     lanes = list(_lanes(region, store))
     height = _TOP + len(lanes) * _LANE + 22
     chart = Chart(f"Four weeks on {store.store}", "; ".join(_summaries(lanes, now)), height)
-    begin = now - SPAN
+    begin, bottom = now - SPAN, _TOP + len(lanes) * _LANE
+    # Before the strokes: drawn after them, the last of these lines would hide the newest one.
+    for weeks in range(5):
+        at = begin + weeks * _WEEK
+        chart.lines.append(Line(_x(at, now), _TOP, _x(at, now), bottom, "grid"))
+        anchor = "start" if not weeks else "end" if weeks == 4 else "middle"
+        chart.texts.append(SvgText(_x(at, now), bottom + 12, f"{at:%m-%d}", anchor))
     for index, lane in enumerate(lanes):
         y = _TOP + index * _LANE
         chart.texts.append(SvgText(_LEFT - 6, y + 13, _short(lane.label), "end"))
@@ -162,12 +175,6 @@ def timeline(region: RegionFacts, store: StoreFacts, now: datetime) -> Chart:
         chart.dots.extend(
             Dot(_x(at, now), y + 8.5, kind, f"{at:%Y-%m-%d}: {kind}") for at, kind in lane.dots if begin <= at <= now
         )
-    bottom = _TOP + len(lanes) * _LANE
-    for weeks in range(5):
-        at = begin + weeks * _WEEK
-        chart.lines.append(Line(_x(at, now), _TOP, _x(at, now), bottom, "grid"))
-        anchor = "start" if not weeks else "end" if weeks == 4 else "middle"
-        chart.texts.append(SvgText(_x(at, now), bottom + 12, f"{at:%m-%d}", anchor))
     return chart
 
 
@@ -189,8 +196,7 @@ def gaps(
 
 
 def _lanes(region: RegionFacts, store: StoreFacts) -> Iterator[_Lane]:
-    rpo = region.promises.rpo
-    most = timedelta(seconds=rpo) if rpo is not None else None
+    most = region.promises.greatest_age
     for database in store.databases:
         since = None if database.recent else region.founded
         yield _Lane(database.label, database.recent, most=most, since=since)

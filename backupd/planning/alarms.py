@@ -228,13 +228,13 @@ def _ages(region: RegionFacts, store: StoreFacts, now: datetime) -> Iterator[Ala
 
 def _oldest(promises: Promises) -> tuple[timedelta | None, str]:
     """Return the greatest age of a newest snapshot that is well, and what it follows from; None where nothing says."""
-    if promises.rpo is not None:
-        most = timedelta(seconds=promises.rpo)
-        return most, f"{spell(most)} are promised"
-    if promises.backup_every is not None:
-        every = timedelta(seconds=promises.backup_every)
-        return 2 * every, f"and one is due every {spell(every)}"
-    return None, ""
+    most = promises.greatest_age
+    if most is None:
+        return None, ""
+    return (
+        most,
+        f"{spell(most)} are promised" if promises.rpo is not None else f"and one is due every {spell(most / 2)}",
+    )
 
 
 def _keeper(region: RegionFacts, store: StoreFacts, now: datetime) -> Iterator[Alarm]:

@@ -59,8 +59,9 @@ def test_a_check_of_another_drills_turn_is_not_called_unreached() -> None:
 
 
 def test_verdicts_stand_at_the_top() -> None:
-    """What failed by its name; no verdict is not called a failure; nothing is promised that was not reached."""
+    """What failed by its name, with its cause; no verdict is not called a failure; nothing unreached is promised."""
     for report, words in (
+        (FAILED, 'equality: the assertion "row" returns another number than expected (2 times).'),
         (FAILED, "Failed: check 3 (equality), check 15 (objectives)"),
         (ERRED, "No verdict: the drill could not find out whether the backup is good: check 1 (records)"),
         (sample(5, type="damage", checks=every_check([Check.of(CheckName.DAMAGE, "pass", 1)])), "was noticed"),
@@ -118,7 +119,9 @@ def test_a_period_shows_the_whole_population() -> None:
     assert "equality, objectives" in text
     assert "No drill was due in this period" in text
     assert "gone" in text
-    assert text.index("2030-01-07 Passed") < text.index("2030-01-14 Missed") < text.index("2030-01-28 Failed")
+    passed, missed, failed = "2030-01-07 03:00 Passed", "2030-01-14 03:00 Missed", "2030-01-28 03:00 Failed"
+    assert text.index(passed) < text.index(missed) < text.index(failed)
+    assert "app, 2030-01-28 00:00" in text
 
 
 def inside(chart: Chart) -> bool:

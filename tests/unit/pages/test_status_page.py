@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from doubles.samples.attestation_pages import HOSTILE, PageReader
 from doubles.samples.region_facts import DAY, HOUR, NOW, database, region, store
 from doubles.samples.status_pages import bad, page_of
@@ -21,7 +22,7 @@ def test_a_page_shows_what_the_facts_say() -> None:
     for shown in (
         "Everything is as promised.", "5 h 0 min", "2030-06-01 07:00", "abababab", "29 h 0 min", "cdcdcdcd", "3 d",
         "efefefef", "append-only for writers", "the keeper has no credential of its own", "600 GB free of 1.0 TB",
-        "7, since 2030-05-25", "3 incarnations have a date", "2030-07-11", "40 d", "2030-06-01 13:00",
+        "7, since 2030-05-25", "3 tenants leaving", "2030-07-11", "40 d", "2030-06-01 13:00",
     ):  # fmt: skip
         assert shown in text, shown
     assert [tag for tag, _ in PageReader(page_of(region())).elements].count("svg") == 4
@@ -38,7 +39,7 @@ def test_what_is_wrong_stands_first() -> None:
         "2 messages",
     ):
         assert shown in first, shown
-    assert "1 past it" in text_of(page)
+    assert "1 overdue" in text_of(page)
     only = text_of(page_of(region(stores=(store(space=None, ledger_entries=39),))))
     assert "1 thing is wrong, and no promise is in danger" in only
     assert "39 of 40" in only
@@ -72,3 +73,27 @@ def test_gaps_longer_than_promised_are_drawn() -> None:
     chart = timeline(region(promises=Promises()), store(databases=(database(),)), NOW)
     assert not [rect for rect in chart.rects if rect.kind == "beyond"]
     assert len([line for line in chart.lines if line.kind == "tick"]) == 63
+
+
+def test_no_line_hides_the_newest_stroke() -> None:
+    """The line of today lies where a snapshot of this minute does, and is drawn before it."""
+    chart = timeline(region(), store(databases=(database(recent=(NOW,)),)), NOW)
+    today = [line.kind for line in chart.lines if line.x1 == max(one.x1 for one in chart.lines)]
+    assert today[0] == "grid"
+    assert today[-1] == "tick"
+
+
+@pytest.mark.parametrize(
+    ("promises", "shown"), [(Promises(), []), (Promises(backup_every=3600), ["beyond"]), (Promises(rpo=86400), ["bar"])]
+)
+def test_a_bar_fills_only_where_an_age_is_promised(promises: Promises, shown: list[str]) -> None:
+    """Without a promise or a timetable there is no scale; what is due twice is old, as the alarm says."""
+    page = PageReader(page_of(region(promises=promises, jobs=(), stores=(store(databases=(database(),)),))))
+    kinds = [attributes["class"] for tag, attributes in page.elements if tag == "rect"]
+    bars_only = [kind for kind in kinds if kind in ("bar", "beyond")]
+    assert bars_only[-len(shown) :] == shown if shown else not bars_only
+
+
+def test_commands_on_the_page_are_marked_up() -> None:
+    """And not shown with the marks that they are written between."""
+    assert "`" not in PageReader(page_of(region(), bad())).text
