@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from backupd.cli import output
 from backupd.model.text import counted
 
 if TYPE_CHECKING:
+    from backupd.model.findings import Finding
     from backupd.operations.tenancy.types import TenancyLine, TenancyReport
 
 
-def tenancy_lines(region: str, report: TenancyReport) -> Iterator[str | output.TextTable]:
-    """Yield the table of all tables, then what is left to decide, table by table, and the sums."""
+def tenancy_lines(
+    region: str, report: TenancyReport, lacking: Iterable[Finding] = ()
+) -> Iterator[str | output.TextTable]:
+    """Yield the table of all tables, then what is left to decide, table by table, and the sums.
+
+    `lacking` is why unchanged parts of the tables are read.
+    """
     several = f", {counted(report.databases, 'database')}" if report.databases != 1 else ""
     yield f"{region}/{report.database}{several}"
     headings = ("table", "mapped by", "class", "backup", "rows about")
@@ -27,6 +33,8 @@ def tenancy_lines(region: str, report: TenancyReport) -> Iterator[str | output.T
     if any(line.ways for line in unmapped):
         yield "`backupd tenancy --toml` prints what is left to decide as a block of the configuration"
     yield f"{sum(line.mapped for line in report.lines)} mapped, {len(unmapped)} unmapped"
+    for one in lacking:
+        yield from (one.message, f"  {one.hint}")
     yield ""
 
 

@@ -292,16 +292,16 @@ class DatabaseSection(ConfigSection):
         description="The file in which `service` is looked up. Without it, libpq looks where it always does.",
     )
     incremental: Literal["auto", "off", "require"] = Field(
-        default="off",
+        default="auto",
         description="Whether parts of tables in which no block has changed since the last backup are taken over "
         "unread, by the WAL summaries of PostgreSQL 17 and newer (`backupd manual speed`): "
-        '`"auto"` where the server can, `"require"` to fail where it cannot. `config check --connect` says what it '
-        "lacks.",
+        '`"auto"` where the server can, `"require"` to fail where it cannot. `config check --connect` and `tenancy` '
+        "say what it lacks.",
     )
     incremental_audit: Annotated[Duration, within(timedelta(hours=1), 366 * _DAY)] = Field(
         default=7 * _DAY,
         description="After how long everything is read again, and compared with what would have been taken over. A "
-        "difference is a warning, and ends this until a person has looked (`backupd backup --audit`).",
+        "difference is an alarm, and ends this until a person has looked (`backupd backup --audit`).",
     )
     tenancy: TenancySection
     tables: Annotated[tuple[TableSection, ...], Several] = ()

@@ -121,6 +121,19 @@ ALERTS = (
         "Find out why `backup` fails, or whether it runs too rarely for the store's line.",
     ),
     Alert(
+        AlarmCode.UNREAD_DIFFERS,
+        AlertRule(
+            "BackupdUnreadDiffers",
+            "backupd_unread_distrusted == 1",
+            "critical",
+            "backups of {{ $labels.database }} to {{ $labels.store }} may have missed changes",
+        ),
+        "A backup read everything, and found parts of tables changed that would have been taken over unread. Snapshots "
+        "since the comparison before it may lack changes. Nothing is taken over since.",
+        "The newest snapshot was read as a whole: keep it. Report the difference, with the server's version. `backupd "
+        "backup --audit` ends the alarm when it finds none.",
+    ),
+    Alert(
         AlarmCode.PROOF_STALE,
         AlertRule(
             "BackupdProofStale",

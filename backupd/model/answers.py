@@ -97,6 +97,8 @@ class UnreadAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Size of the heap blocks of these extents."""
     reason: str = ""
     """Why everything was read; empty where each extent was decided about, and where nothing is to be skipped."""
+    told: bool = False
+    """Whether the backup before had the same reason, and it is one that stays until somebody changes the server."""
     read: dict[str, int] = {}
     """How many extents were read, by the reason."""
     compared: int = 0

@@ -22,6 +22,19 @@ class StoreFault(msgspec.Struct, frozen=True):
     exit_code: int = 1
 
 
+class UnreadFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of one database's tables that this machine's backups to one store do not read."""
+
+    bytes: int = 0
+    """Size of what the last backup took over unread."""
+    reason: str = ""
+    """Why the last backup read everything; empty where it did not."""
+    audited: datetime | None = None
+    """When everything was last compared with what would have been taken over, or first read."""
+    distrusted: bool = False
+    """Whether that found a difference, so that snapshots before may lack changes. Nothing is taken over since."""
+
+
 class DatabaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One database on one store: three ages that are never mixed, each of a snapshot of its own."""
 
@@ -38,6 +51,8 @@ class DatabaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The same for the newest snapshot that was restored."""
     restored_snapshot: str | None = None
     restored_at: datetime | None = None
+    unread: UnreadFacts | None = None
+    """None where this machine makes no backups of the database to the store, or they read everything by choice."""
     recent: tuple[datetime, ...] = ()
     """The newest snapshots, as far as their database is known without reading more; oldest first."""
 
@@ -228,6 +243,7 @@ class AlarmCode(StrEnum):
     JOB_FAILED = "job-failed"
     JOB_FOUND = "job-found"
     BACKUP_OLD = "backup-old"
+    UNREAD_DIFFERS = "unread-differs"
     PROOF_STALE = "proof-stale"
     DEADLINE_NEAR = "deadline-near"
     DEADLINE_MISSED = "deadline-missed"

@@ -15,8 +15,9 @@ from backupd.model.tenancy import (
     Tenancy,
 )
 from backupd.operations.backup.region import find_members
+from backupd.planning.incremental.facts import Reason
 from backupd.planning.mapping.tables import map_tables, never_read, require_mapped, tenant_columns
-from backupd.postgres.connect import Connection, Source, connect, other_database
+from backupd.postgres.connect import Source, connect, other_database
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.preflight import preflight
 from backupd.postgres.source.wal_summaries import cure, find_obstacle
@@ -39,20 +40,25 @@ def check_source(source: Source, tenancy: Tenancy, incremental: str = "off") -> 
                 inventory = read_inventory(connection, tenant_columns(tenancy))
                 found += preflight(connection, place, inventory, never_read(tenancy, inventory))
                 found += _mapping_findings(tenancy, inventory)
-        if incremental != "off":
-            with connect(source) as connection:
-                found += _summary_findings(connection, required=incremental == "require")
+        found += missing_for_unread(source, incremental)
     except BackupdError as error:
         found.append(_refusal(error))
     return _errors_first(found)
 
 
-def _summary_findings(connection: Connection, *, required: bool) -> list[Finding]:
-    obstacle = find_obstacle(connection)
-    if obstacle is None:
-        return []
-    severity = Severity.ERROR if required else Severity.WARNING
-    return [Finding(severity, "incremental", f"everything is read: {obstacle.value}", cure(connection, obstacle))]
+def missing_for_unread(source: Source, incremental: str) -> tuple[Finding, ...]:
+    """Return what a server lacks for parts of tables to be taken over unread, with the statements that help.
+
+    Where nothing requires it, a server may be too old, or a standby. Raises SourceError, SourceGoneError.
+    """
+    if incremental == "off":
+        return ()
+    with connect(source) as connection:
+        obstacle, required = find_obstacle(connection), incremental == "require"
+        if obstacle is None or (not required and obstacle in (Reason.OLD_SERVER, Reason.STANDBY)):
+            return ()
+        severity, message = Severity.ERROR if required else Severity.WARNING, f"everything is read: {obstacle.value}"
+        return (Finding(severity, "incremental", message, cure(connection, obstacle)),)
 
 
 @dataclass(frozen=True, slots=True)

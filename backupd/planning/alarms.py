@@ -16,6 +16,7 @@ from backupd.model.status import (
     Alarm,
     AlarmCode,
     AlarmSeverity,
+    DatabaseFacts,
     JobFacts,
     Promises,
     RegionFacts,
@@ -197,6 +198,7 @@ def _changes(region: RegionFacts, store: StoreFacts) -> Iterator[Alarm]:
 def _ages(region: RegionFacts, store: StoreFacts, now: datetime) -> Iterator[Alarm]:
     most, expected = _oldest(region.promises)
     for database in store.databases:
+        yield from _unread(region, store, database)
         at, subject = database.published, f"{store.store}/{database.label}"
         if at is None:
             yield Alarm(
@@ -224,6 +226,19 @@ def _ages(region: RegionFacts, store: StoreFacts, now: datetime) -> Iterator[Ala
                 + expected,
                 hint="See what the daemon says of its `backup` jobs; `backupd backup` tries one now.",
             )
+
+
+def _unread(region: RegionFacts, store: StoreFacts, database: DatabaseFacts) -> Iterator[Alarm]:
+    if database.unread is not None and database.unread.distrusted:
+        yield Alarm(
+            code=AlarmCode.UNREAD_DIFFERS,
+            region=region.region,
+            subject=f"{store.store}/{database.label}",
+            message=f"backups of '{database.label}' to '{store.store}' may have missed changes: an audit found a "
+            "difference",
+            hint="Keep the newest snapshot, which was read as a whole. `backupd backup --audit` ends this when it "
+            "finds none; `backupd manual speed` has more.",
+        )
 
 
 def _oldest(promises: Promises) -> tuple[timedelta | None, str]:

@@ -44,14 +44,15 @@ def backup_job(context: Context, region: RegionName, label: str) -> BackupJob:
     """Return the description of a database that a backup of it needs."""
     from backupd.operations.backup import BackupJob
 
-    section = context.config.regions[region].databases[label]
+    section, drills = context.config.regions[region].databases[label], context.config.regions[region].objectives
     return BackupJob(
         region,
         label,
         source_of(context, region, label),
         tenancy_of(context, region, label),
         incremental=section.incremental,
-        audit_every=section.incremental_audit,
+        # Each drill finds a snapshot all of whose rows were read since the drill before.
+        audit_every=min(section.incremental_audit, drills.drill_every or section.incremental_audit),
     )
 
 

@@ -265,8 +265,8 @@ def _database(context: Context, region: RegionName, label: str) -> Iterator[Diag
 
     place, area = f"{region}/{label}", DiagnosisArea.DATABASES
     source = source_of(context, region, label)
-    incremental = context.config.regions[region].databases[label].incremental
-    found = check_source(source, tenancy_of(context, region, label), incremental)
+    required = context.config.regions[region].databases[label].incremental == "require"
+    found = check_source(source, tenancy_of(context, region, label), "require" if required else "off")
     try:
         server = observe_server(source, context.clock)
     except BackupdError:

@@ -20,7 +20,7 @@ from backupd.cli.options import (
 )
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply, Results
-from backupd.errors import BackupdError, SourceError, StoreError, UnmappedError
+from backupd.errors import BackupdError, RefusedError, SourceError, StoreError, UnmappedError
 from backupd.model.text import counted
 
 if TYPE_CHECKING:
@@ -183,7 +183,11 @@ def _reply(outcome: BackupOutcome) -> Reply:
     name = f"{outcome.region}/{outcome.label} on {outcome.store}"
     if outcome.error is not None:
         return Reply(value, remarks=output.failure_lines(outcome.error, name), status=outcome.error.exit_code)
-    return Reply(value, _lines(name, outcome.report) if outcome.report else ())
+    if outcome.report is None:
+        return Reply(value)
+    # The snapshot is well; those before it may not be.
+    verdict = RefusedError.exit_code if outcome.report.unread.differences else 0
+    return Reply(value, _lines(name, outcome.report), status=verdict)
 
 
 def _lines(name: str, report: BackupReport) -> Iterator[str]:
@@ -202,7 +206,7 @@ def _lines(name: str, report: BackupReport) -> Iterator[str]:
 def _unread_lines(unread: UnreadAnswer) -> Iterator[str]:
     if unread.extents:
         yield f"  {output.human_bytes(unread.bytes)} of tables not read: no block of them has changed"
-    if unread.reason:
+    if unread.reason and not unread.told:
         yield f"  everything was read: {unread.reason}"
     if unread.compared:
         found = counted(len(unread.differences), "difference") if unread.differences else "no difference"

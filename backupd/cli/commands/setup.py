@@ -58,6 +58,7 @@ def tenancy(
       backupd tenancy be
       backupd tenancy be --toml
     """
+    from backupd.operations.preflight import missing_for_unread
     from backupd.operations.tenancy.block import toml_block
     from backupd.operations.tenancy.report import report_tenancy
     from backupd.wiring.context import source_of, tenancy_of
@@ -68,8 +69,10 @@ def tenancy(
         name, label = place
         report = report_tenancy(label, source_of(context, name, label), tenancy_of(context, name, label))
         status = 0 if report.complete else UnmappedError.exit_code
-        lines = toml_block(name, report) if toml else tenancy_lines(name, report)
-        return Reply({"region": name, "tenancy": report}, lines, status=status)
+        incremental = context.config.regions[name].databases[label].incremental
+        lacking = missing_for_unread(source_of(context, name, label), incremental)
+        lines = toml_block(name, report) if toml else tenancy_lines(name, report, lacking)
+        return Reply({"region": name, "tenancy": report, "unread": lacking}, lines, status=status)
 
     places = [(name, label) for name in context.regions(region or []) for label in context.databases(name, database)]
     return for_each(places, explain, as_json=as_json).finish("databases")

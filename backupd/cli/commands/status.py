@@ -17,7 +17,7 @@ from backupd.errors import RefusedError
 from backupd.model.text import counted
 
 if TYPE_CHECKING:
-    from backupd.model.status import Alarm, DatabaseFacts, JobFacts, RegionFacts, StoreFacts
+    from backupd.model.status import Alarm, DatabaseFacts, JobFacts, RegionFacts, StoreFacts, UnreadFacts
 
 _ENFORCED = {
     "append-only": "append-only for writers",
@@ -117,6 +117,8 @@ def _store_lines(store: StoreFacts, one: RegionFacts, now: datetime) -> Iterator
         yield f"    {change.what} was {change.before} when that was last accepted, and is {change.now}"
     for database in store.databases:
         yield _ages_line(database, one, now)
+        if database.unread is not None:
+            yield _unread_line(database.unread, now)
 
 
 def _ages_line(ages: DatabaseFacts, one: RegionFacts, now: datetime) -> str:
@@ -126,6 +128,12 @@ def _ages_line(ages: DatabaseFacts, one: RegionFacts, now: datetime) -> str:
         f"    {ages.label}: published {_age(ages.published, now)}{promised}, verified {_age(ages.verified, now)},"
         f" restored {_age(ages.restored, now)}"
     )
+
+
+def _unread_line(unread: UnreadFacts, now: datetime) -> str:
+    if unread.reason:
+        return f"      everything is read: {unread.reason}"
+    return f"      {output.human_bytes(unread.bytes)} not read as unchanged, compared {_age(unread.audited, now)}"
 
 
 def _job_line(job: JobFacts, now: datetime) -> str:

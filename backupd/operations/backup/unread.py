@@ -20,7 +20,7 @@ from backupd.model.answers import UnreadAnswer
 from backupd.model.inventory import Inventory, TableName
 from backupd.operations.backup.generation import keyed_tag
 from backupd.planning.incremental.extents import identity, why_never, why_read, why_whole
-from backupd.planning.incremental.facts import Base, BlockChanges, Look, Reason, TableFacts, WalPair
+from backupd.planning.incremental.facts import OBSTACLES, Base, BlockChanges, Look, Reason, TableFacts, WalPair
 from backupd.planning.incremental.window import find_window, next_base
 from backupd.postgres.connect import connect
 from backupd.postgres.failures import translated
@@ -34,7 +34,7 @@ from backupd.postgres.source.wal_summaries import (
     read_changes,
     read_table_facts,
 )
-from backupd.repository.state.extents import AuditState, RememberedExtent
+from backupd.repository.state.extents import AuditState, LastUnread, RememberedExtent
 from backupd.rows.protocol import TaskDone, unpack_span
 from backupd.trace import Warned
 
@@ -110,6 +110,7 @@ class Unread:
         self._differences: list[ExtentDifference] = []
         self._audit: AuditState = self._memory.audit(job.label)
         self._reason: Reason | None = None
+        self._told = False
 
     @property
     def remembers(self) -> bool:
@@ -211,6 +212,7 @@ class Unread:
 
     def published(self) -> None:
         """Remember what this run has read and taken over; its record is published."""
+        self._note_last()
         if self._next is None:
             return
         self._memory.remember(self._database, msgspec.msgpack.encode(self._next))
@@ -223,12 +225,23 @@ class Unread:
             distrusted = self._audit.distrusted and not (self._job.audit_now and self._compared)
             self._memory.set_audit(self._job.label, AuditState(now, distrusted))
 
+    def _note_last(self) -> None:
+        """Note what `status` says, and whether people know of an obstacle already."""
+        if self._job.incremental == "off":
+            self._memory.set_last(self._job.label, None)
+            return
+        reason = "" if self._reason is None else self._reason.value
+        last = self._memory.last(self._job.label)
+        self._told = self._reason in OBSTACLES and last is not None and last.reason == reason
+        self._memory.set_last(self._job.label, LastUnread(self._blocks * BLOCK, reason))
+
     def answer(self) -> UnreadAnswer:
         """Return what was taken over, and why no more."""
         return UnreadAnswer(
             extents=self._taken,
             bytes=self._blocks * BLOCK,
             reason="" if self._reason is None else self._reason.value,
+            told=self._told,
             read={reason.value: count for reason, count in sorted(self._reasons.items())},
             compared=len(self._compared),
             differences=[(one.oid, one.block) for one in self._differences],

@@ -19,7 +19,7 @@ import backupd
 from backupd.clock import Clock
 
 if TYPE_CHECKING:
-    from backupd.model.status import DatabaseFacts, JobFacts, RegionFacts, StoreFacts
+    from backupd.model.status import DatabaseFacts, JobFacts, RegionFacts, StoreFacts, UnreadFacts
     from backupd.operations.monitoring.state import MonitorState
 
 Sample = tuple[tuple[str, ...], float]
@@ -141,6 +141,17 @@ def _snapshot(age: str, about: str, value: Callable[[DatabaseFacts], datetime | 
         ("region", "store", "database"),
         samples,
     )
+
+
+def _unread(name: str, about: str, value: Callable[[UnreadFacts], datetime | float | None]) -> MetricDefinition:
+    def samples(facts: MetricFacts) -> Iterator[Sample]:
+        for region in facts.state.regions.values():
+            for store in region.stores:
+                for database in store.databases:
+                    if database.unread is not None:
+                        yield from _figures((region.region, store.store, database.label), value(database.unread))
+
+    return MetricDefinition(name, about, ("region", "store", "database"), samples)
 
 
 def _job(name: str, about: str, value: Callable[[JobFacts], datetime | float | None]) -> MetricDefinition:
@@ -283,6 +294,17 @@ METRICS = (
     _snapshot("published", "on the store", lambda one: one.published),
     _snapshot("verified", "whose every byte was read on that store and was right", lambda one: one.verified),
     _snapshot("restored", "that was restored", lambda one: one.restored),
+    _unread("backupd_unread_bytes", "Bytes of tables that the last backup took over unread.", lambda one: one.bytes),
+    _unread(
+        "backupd_unread_audit_timestamp_seconds",
+        "When everything was last compared with what would have been taken over.",
+        lambda one: one.audited,
+    ),
+    _unread(
+        "backupd_unread_distrusted",
+        "1 when that found a difference, and nobody has looked since.",
+        lambda one: one.distrusted,
+    ),
     _job("backupd_job_started_timestamp_seconds", "When the last run of a job began.", lambda job: job.started),
     _job(
         "backupd_job_done_timestamp_seconds",

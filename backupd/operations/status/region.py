@@ -6,9 +6,9 @@ When no store answers, the ledger is read from this machine's own copy, because 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,17 @@ from backupd.clock import Clock
 from backupd.errors import BackupdError
 from backupd.model.ids import RegionName
 from backupd.model.ledger import decode_entry
-from backupd.model.status import DueDay, Head, Promises, RegionFacts, SpaceFacts, StoreFacts, StoreFault
+from backupd.model.status import (
+    DatabaseFacts,
+    DueDay,
+    Head,
+    Promises,
+    RegionFacts,
+    SpaceFacts,
+    StoreFacts,
+    StoreFault,
+    UnreadFacts,
+)
 from backupd.model.text import parse_stamp, stamp
 from backupd.operations.ledger import TOLERANCE, Book, LedgerPlace
 from backupd.operations.status.ages import LedgerFacts, SnapshotAges, read_ledger
@@ -29,6 +39,7 @@ from backupd.planning.incarnations import Incarnation, TenantStates
 from backupd.repository.incoming import incoming_objects
 from backupd.repository.layout import entry_name
 from backupd.repository.repository import Repository, unnamed_signers
+from backupd.repository.state.extents import unread_states
 from backupd.seal.documents import LIMITS, read_document
 from backupd.store.base import Store
 from backupd.store.probe import ProbedStore
@@ -147,9 +158,7 @@ def _store(place: StorePlace, ledger: LedgerFacts, book: Book, request: StatusRe
         handed_in=len(waiting),
         handed_since=min(waiting, default=None),
         separate_keeper=place.separate_keeper,
-        databases=SnapshotAges(place.repository, place.memory / "labels.json").databases(
-            request.labels, ledger, place.name
-        ),
+        databases=tuple(_with_unread(place, ledger, request)),
         space=SpaceFacts(space.free, space.total) if space is not None else None,
         server_snapshots=tuple(one.name for one in shown),
         server_oldest=min(made, default=None),
@@ -165,6 +174,20 @@ def _store(place: StorePlace, ledger: LedgerFacts, book: Book, request: StatusRe
         expired=of_store.expired,
         verifications=tuple(of_store.verified[-_VERIFICATIONS:]),
     )
+
+
+def _with_unread(place: StorePlace, ledger: LedgerFacts, request: StatusRequest) -> Iterator[DatabaseFacts]:
+    """Yield the facts of each database, with what this machine's own backups of it do not read."""
+    ages = SnapshotAges(place.repository, place.memory / "labels.json")
+    states = unread_states(place.memory)
+    for one in ages.databases(request.labels, ledger, place.name):
+        if one.label not in states:
+            yield one
+            continue
+        last, audit = states[one.label]
+        audited = datetime.fromtimestamp(audit.audited, UTC) if audit.audited else None
+        facts = UnreadFacts(bytes=last.bytes, reason=last.reason, audited=audited, distrusted=audit.distrusted)
+        yield replace(one, unread=facts)
 
 
 def _gone(life: Incarnation) -> bool:

@@ -15,11 +15,13 @@ from backupd.planning.incremental.facts import UNIT, BlockChanges, ColumnFacts, 
 
 _PLAIN_TYPES = (
     "bool bytea char name int2 int4 int8 float4 float8 numeric text varchar bpchar date time timetz timestamp "
-    "timestamptz interval uuid json jsonb inet cidr macaddr macaddr8 bit varbit point line lseg box path polygon circle"
+    "timestamptz interval uuid json jsonb inet cidr macaddr macaddr8 bit varbit tsvector oid "
+    "point line lseg box path polygon circle"
 )
 PLAIN = frozenset(f"pg_catalog.{name}{array}" for name in _PLAIN_TYPES.split() for array in ("", "[]"))
-"""Types whose text follows from the value and from settings that every session of a backup fixes: not those of enums
-and domains, of extensions, nor those that look a name up in the catalog."""
+"""Types whose text follows from the value and from settings that every session of a backup fixes: not those of domains,
+of extensions, nor those that look a name up in the catalog. An enum's text follows from its labels, too, which the
+identity of an extent has in it."""
 _OPERATOR = 'OPERATOR("pg_catalog".=)'
 _VIRTUAL = "v"
 TENANT_SHARE = 4
@@ -102,8 +104,9 @@ def _unseen(facts: TableFacts | None) -> Reason | None:
 
 
 def _is_plain(column: ColumnFacts | None) -> bool:
-    """Check whether a column's text follows from what is stored in its row."""
-    return column is not None and column.type in PLAIN and column.generated != _VIRTUAL
+    """Check whether a column's text follows from what is stored in its row, and from its facts."""
+    known = column is not None and (column.type in PLAIN or bool(column.labels))
+    return column is not None and known and column.generated != _VIRTUAL
 
 
 def _is_seen(route: Route, own: TableFacts, facts: Mapping[TableName, TableFacts]) -> bool:

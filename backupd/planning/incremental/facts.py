@@ -38,6 +38,19 @@ class Reason(StrEnum):
     CHANGED = "blocks have changed"
 
 
+OBSTACLES = frozenset(
+    {
+        Reason.OLD_SERVER,
+        Reason.STANDBY,
+        Reason.NOT_SUMMARIZED,
+        Reason.NOT_DURABLE,
+        Reason.NO_CHECKPOINT,
+        Reason.NOT_ALLOWED,
+    }
+)
+"""The reasons that stay until somebody changes something of the server: saying them once is enough."""
+
+
 class WalPair(NamedTuple):
     """A place in the WAL with the next transaction id there: every record before it is of an older transaction."""
 
@@ -146,6 +159,9 @@ class ColumnFacts(NamedTuple):
     """Empty for a plain column, else as in the catalog."""
     version: str
     """The catalog row's transaction: it is another one when anything of the row was changed."""
+    labels: str = ""
+    """The labels of an enum, each with the transaction that wrote it, so that a renamed one never has its name again;
+    empty for other types."""
 
 
 @dataclass(frozen=True, slots=True)

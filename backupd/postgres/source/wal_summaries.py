@@ -74,7 +74,11 @@ SELECT a.attrelid, a.attnum, a.attname,
   COALESCE(CASE WHEN t.typtype <> 'b' THEN NULL
     WHEN e.oid IS NULL THEN n.nspname || '.' || t.typname
     WHEN e.typtype = 'b' THEN en.nspname || '.' || e.typname || '[]' END, ''),
-  a.atttypmod, a.attisdropped, a.attgenerated, a.xmin::text, a.atttypid
+  a.atttypmod, a.attisdropped, a.attgenerated, a.xmin::text, COALESCE((
+    SELECT pg_catalog.string_agg(l.oid || ' ' || l.xmin::text || ' ' || l.enumlabel, ',' ORDER BY l.oid)
+    FROM pg_catalog.pg_enum l
+    WHERE l.enumtypid = CASE 'e' WHEN t.typtype THEN t.oid WHEN e.typtype THEN e.oid END), ''),
+  a.atttypid
 FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 LEFT JOIN pg_catalog.pg_type e ON e.typarray = t.oid LEFT JOIN pg_catalog.pg_namespace en ON en.oid = e.typnamespace

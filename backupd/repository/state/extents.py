@@ -7,13 +7,16 @@ as soon as the index forgets a section.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from backupd.errors import DamageError
-from backupd.repository.state.index_file import IndexFile
+from backupd.repository.state.index_file import INDEX, IndexFile
 from backupd.seal.zstd import Compressor, decompress
 
 _LARGEST = 256 << 20
@@ -39,6 +42,15 @@ class AuditState(NamedTuple):
     audited: float
     """When the last one ended, in seconds since 1970; 0 when there was none."""
     distrusted: bool
+
+
+class LastUnread(NamedTuple):
+    """The outcome of the last backup of one configured database, as far as it is about what was not read."""
+
+    bytes: int
+    """Size of the heap blocks that were taken over."""
+    reason: str
+    """Why everything was read; empty where it was not."""
 
 
 _decode = msgspec.msgpack.Decoder(RememberedExtent).decode
@@ -108,6 +120,18 @@ class ExtentMemory:
         """Note what an audit found."""
         self._file.write("INSERT OR REPLACE INTO audits VALUES (?, ?, ?)", label, state.audited, int(state.distrusted))
 
+    def last(self, label: str) -> LastUnread | None:
+        """Return what the last backup of a configured database took over; None before one that might have."""
+        row = self._file.row("SELECT bytes, reason FROM last_unread WHERE label = ?", label)
+        return None if row is None else LastUnread(*row)
+
+    def set_last(self, label: str, state: LastUnread | None) -> None:
+        """Note what a backup took over; None where nothing is to be."""
+        if state is None:
+            self._file.write("DELETE FROM last_unread WHERE label = ?", label)
+        else:
+            self._file.write("INSERT OR REPLACE INTO last_unread VALUES (?, ?, ?)", label, *state)
+
     def extent_blocks(self, tag: bytes) -> int | None:
         """Return the blocks of a table's extents, by the table's keyed tag; None before its first run."""
         row = self._file.row("SELECT blocks FROM grids WHERE tag = ?", tag)
@@ -116,3 +140,25 @@ class ExtentMemory:
     def set_extent_blocks(self, tag: bytes, blocks: int) -> None:
         """Remember the blocks of a table's extents, so that later runs divide it at the same places."""
         self._file.write("INSERT OR REPLACE INTO grids VALUES (?, ?)", tag, blocks)
+
+
+def unread_states(folder: Path) -> dict[str, tuple[LastUnread, AuditState]]:
+    """Return what the index of a state folder says of its databases, by label, also while a backup is using it.
+
+    Empty where there is no index, as on a machine that makes no backups, or where it cannot be read.
+    """
+    index = folder / INDEX
+    if not index.is_file():
+        return {}
+    try:
+        with closing(sqlite3.connect(f"{index.absolute().as_uri()}?mode=ro", uri=True, timeout=1.0)) as opened:
+            rows = opened.execute(
+                "SELECT label, bytes, reason, COALESCE(audited, 0.0), COALESCE(distrusted, 0) "
+                "FROM last_unread LEFT JOIN audits USING (label)"
+            ).fetchall()
+    except sqlite3.Error:
+        return {}
+    return {
+        label: (LastUnread(size, reason), AuditState(audited, bool(distrusted)))
+        for label, size, reason, audited, distrusted in rows
+    }

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from backupd.model.ids import Fingerprint, GenerationId, ObjectHash, Pseudonym, RepositoryId, RunId
 from backupd.repository.state.extents import ExtentMemory
 from backupd.repository.state.index_file import (
+    INDEX,
     IndexFile,
     is_damage,
     locked_folder,
@@ -97,7 +98,7 @@ class Index:
         its disk is full. SQLite's errors inside the block leave it as BackupdErrors.
         """
         with locked_folder(folder), translated_errors():
-            index = cls._opened(folder / "index.sqlite", trace or NoTrace())
+            index = cls._opened(folder / INDEX, trace or NoTrace())
             try:
                 yield index
             finally:

@@ -14,6 +14,8 @@ from typing import Any
 from backupd.errors import BackupdError, BusyError, ConfigError, SpoolFullError
 from backupd.trace import Trace, Warned
 
+INDEX = "index.sqlite"
+"""Name of the file in the state folder of a region and store."""
 _FORM = 4
 """Version of the tables below, stored as SQLite's user_version: an index of another form is not read."""
 _SCHEMA = """
@@ -41,6 +43,7 @@ CREATE TABLE IF NOT EXISTS readings (database BLOB PRIMARY KEY, base BLOB NOT NU
 CREATE TABLE IF NOT EXISTS extents (place BLOB PRIMARY KEY, database BLOB NOT NULL, spans BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS extents_read (place BLOB PRIMARY KEY, database BLOB NOT NULL, spans BLOB);
 CREATE TABLE IF NOT EXISTS audits (label TEXT PRIMARY KEY, audited REAL NOT NULL, distrusted INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS last_unread (label TEXT PRIMARY KEY, bytes INTEGER NOT NULL, reason TEXT NOT NULL);
 """
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 

@@ -15,6 +15,7 @@ from backupd.model.status import (
     RegionFacts,
     SpaceFacts,
     StoreFacts,
+    UnreadFacts,
 )
 
 NOW = datetime(2030, 6, 1, 12, tzinfo=UTC)
@@ -31,6 +32,7 @@ def database(label: str = "app", **changes: Any) -> DatabaseFacts:
         "restored": NOW - 3 * DAY,
         "restored_snapshot": "20300529T120000Z-" + "ef" * 32,
         "restored_at": NOW - 2 * DAY,
+        "unread": UnreadFacts(bytes=5 * 10**9, audited=NOW - 3 * DAY),
         "recent": tuple(NOW - 5 * HOUR - number * 6 * HOUR for number in reversed(range(60))),
     }
     return DatabaseFacts(label=label, **{**said, **changes})

@@ -9,12 +9,10 @@ from datetime import timedelta
 
 import pytest
 from doubles.servers.database_diff import contents
-from doubles.servers.postgres import Server
-from doubles.servers.unread_model import small_extents
+from doubles.servers.unread_backup import small_extents
 from fix_postgres import Database
 from fix_regions import Region
 
-from backupd.errors import RefusedError
 from backupd.model.answers import UnreadAnswer
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.planning.incremental.facts import Reason
@@ -60,25 +58,6 @@ def test_what_has_not_changed_is_not_read_and_restores_the_same(
     assert contents(copy.server, copy.name, ordered=False) == contents(notes.server, notes.name, ordered=False)
 
 
-def test_a_row_appears_by_the_commit_of_a_transaction_that_wrote_it_long_before(
-    region: Region, notes: Database, restored: Callable[..., Database]
-) -> None:
-    """No block changes with a commit, also not with that of a prepared transaction."""
-    with notes.server.connect(notes.name) as open_, notes.server.connect(notes.name) as prepared:
-        open_.execute("BEGIN; SAVEPOINT s; UPDATE note SET said = 'late' WHERE id = 10; RELEASE s")
-        prepared.execute("BEGIN; DELETE FROM note WHERE id = 900; PREPARE TRANSACTION 'later'")
-        try:
-            unread(region, notes)
-            assert unread(region, notes).read[Reason.CHANGED.value] >= 2
-        finally:
-            open_.execute("COMMIT")
-            prepared.execute("COMMIT PREPARED 'later'")
-    unread(region, notes)
-    copy = restored(notes.server)
-    assert contents(copy.server, copy.name, ordered=False) == contents(notes.server, notes.name, ordered=False)
-    assert copy.sql("SELECT said FROM note WHERE id = 10 OR id = 900") == [("late",)]
-
-
 def test_an_audit_reads_everything_and_a_difference_ends_skipping(region: Region, notes: Database) -> None:
     """Until a person has asked for another one, and that found nothing."""
     state = region.node.state / "index.sqlite"
@@ -114,14 +93,3 @@ def test_what_cannot_be_relied_on_is_read(region: Region, notes: Database) -> No
     assert set(unread(region, notes).read) == {Reason.NEW_FILE.value}
     notes.sql("ALTER TABLE note ADD COLUMN more int DEFAULT 5")
     assert set(unread(region, notes).read) == {Reason.NOTHING_REMEMBERED.value}
-
-
-def test_a_server_that_cannot_is_read_as_a_whole_or_refused(
-    region: Region, make_database: Callable[..., Database], pg16: Server, pg17: Server
-) -> None:
-    """`auto` says why, `require` fails before anything is locked."""
-    for server, reason in ((pg16, Reason.OLD_SERVER), (pg17, Reason.NOT_SUMMARIZED)):
-        database = make_database(server)
-        assert unread(region, database).reason == reason.value
-        with pytest.raises(RefusedError, match=reason.value):
-            unread(region, database, incremental="require")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from doubles.servers.unread_model import DifferenceError, UnreadModel
+from doubles.servers.unread_backup import DifferenceError
+from doubles.servers.unread_model import UnreadModel
 from fix_postgres import Database
 
 from backupd.planning.incremental import window

@@ -20,7 +20,7 @@ from backupd.store.retry import RetryingStore
 from backupd.store.sftp.ssh import SftpTarget
 from backupd.store.throttle import ThrottledStore
 from backupd.trace import NoTrace
-from backupd.wiring.backup import backup_node
+from backupd.wiring.backup import backup_job, backup_node
 from backupd.wiring.context import QUICKLY, Context, node_signer, open_store, source_of, tenancy_of
 from backupd.wiring.drill import drill_advice
 from backupd.wiring.restore import restore_target
@@ -69,6 +69,15 @@ def test_tenancy_carries_the_rules_in_order_and_every_class(context):
     assert [rule.path for rule in tenancy.rules if rule.path] == [("attachment_ticket_id_fkey",)]
     assert tenancy.classes["session"] is ClassPolicy.NEVER
     assert tenancy_of(context, BE, "dedicated").database_pattern == "customer_(?P<tenant>[a-z0-9]+)"
+
+
+def test_everything_is_compared_at_least_once_between_two_drills():
+    """So each drill finds a snapshot whose every row was read since the one before."""
+    for audit, drills, expected in (("7d", "2d", 2), ("1d", "7d", 1)):
+        text = re.sub(r'incremental_audit = "\w+"', f'incremental_audit = "{audit}"', EXAMPLE)
+        text = re.sub(r'drill_every = "\w+"', f'drill_every = "{drills}"', text)
+        job = backup_job(Context(parse(text, "example"), {"CREDENTIALS_DIRECTORY": "/run/credentials"}), BE, "app")
+        assert (job.incremental, job.audit_every.days) == ("auto", expected)
 
 
 def test_an_sftp_store_is_retried_and_has_its_keys_pinned(context):

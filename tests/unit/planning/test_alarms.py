@@ -20,6 +20,7 @@ from backupd.model.status import (
     SpaceFacts,
     StoreFacts,
     StoreFault,
+    UnreadFacts,
 )
 from backupd.planning.alarms import ShownSnapshots, Watch, judge, server_changes
 from backupd.planning.notices import Memory, NoticeKind, NoticeLimits, due, follow_alarms, mark_sent
@@ -33,6 +34,10 @@ WRONG: dict[AlarmCode, tuple[dict[str, Any], str]] = {
     AlarmCode.DEADLINE_NEAR: ({"next_deadline": NOW + 6 * DAY, "endangered": NOW - DAY}, ""),
     AlarmCode.PROOF_STALE: ({"proven": NOW - 9 * DAY}, ""),
     AlarmCode.BACKUP_OLD: ({"stores": (store(databases=(database(published=NOW - 27 * HOUR),)),)}, "zurich/app"),
+    AlarmCode.UNREAD_DIFFERS: (
+        {"stores": (store(databases=(database(unread=UnreadFacts(distrusted=True)),)),)},
+        "zurich/app",
+    ),
     AlarmCode.CLOCK_BEHIND: (
         {"stores": (store(databases=(database(published=NOW + HOUR),)),)},
         "zurich/app",

@@ -28,6 +28,7 @@ def column(number: int, name: str, kind: str = "pg_catalog.int4", *, dropped: bo
     return ColumnFacts(number, name, kind, -1, dropped, "", "700")
 
 
+MOOD = column(3, "said", "16500")._replace(labels="16502 700 good")
 COLUMNS = (column(1, "id"), column(2, "tenant"), column(3, "said", "pg_catalog.text[]"))
 FACTS = {
     NOTE: TableFacts(1, FILE, logged=True, heap=True, columns=COLUMNS),
@@ -55,6 +56,7 @@ def test_a_table_of_plain_columns_may_be_skipped(route: Route) -> None:
     """And so may one whose rows find their tenant by a foreign key."""
     assert why_never(NOTES, mapped(NOTES, route), FACTS) is None
     assert why_never(ITEMS, path(), FACTS) is None
+    assert why_never(NOTES, mapped(NOTES, route), with_column(NOTE, MOOD)) is None
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,7 @@ def test_a_table_of_plain_columns_may_be_skipped(route: Route) -> None:
         "another access method",
         "no facts",
         "an extension's condition",
-        "an enum",
+        "an enum without labels",
         "a name looked up",
         "an array of something else",
         "a domain",
@@ -184,6 +186,7 @@ def test_an_extent_is_read_when_one_of_its_blocks_has_changed(
         with_column(NOTE, column(3, "said", "pg_catalog.text[]")._replace(modifier=14)),
         with_column(NOTE, column(3, "said", "pg_catalog.text[]")._replace(version="701")),
         with_column(NOTE, column(3, "said", "pg_catalog.text[]", dropped=True)),
+        with_column(NOTE, MOOD),
         FACTS | {NOTE: replace(FACTS[NOTE], columns=(*COLUMNS, column(4, "new")))},
         FACTS | {NOTE: replace(FACTS[NOTE], columns=(*COLUMNS, column(4, "old", dropped=True)))},
     ],
@@ -195,6 +198,7 @@ def test_an_extent_is_read_when_one_of_its_blocks_has_changed(
         "another length",
         "defined anew",
         "a column dropped",
+        "other labels",
         "a column added",
         "a column added and dropped",
     ],

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RepositoryId, RunId
-from backupd.repository.state.extents import AuditState, ExtentMemory, RememberedExtent
+from backupd.repository.state.extents import AuditState, ExtentMemory, LastUnread, RememberedExtent, unread_states
 from backupd.repository.state.index import Generation, Index, NewSection
 
 APP, OTHER = b"app", b"other"
@@ -107,6 +107,24 @@ def test_what_audits_found_outlives_a_generation(index: Index, memory: ExtentMem
     memory.set_audit("app", AuditState(5.0, distrusted=True))
     index.begin(Generation(GenerationId("h"), RepositoryId("r"), b"k", "", frozenset()))
     assert memory.audit("app") == AuditState(5.0, distrusted=True)
+
+
+def test_others_may_read_how_a_database_stands(index: Index, memory: ExtentMemory, tmp_path: Path) -> None:
+    """While the backup that writes it is at work; a machine that makes none knows nothing."""
+    memory.set_last("app", LastUnread(4096, ""))
+    memory.set_audit("app", AuditState(5.0, distrusted=True))
+    memory.set_last("young", LastUnread(0, "why"))
+    memory.set_last("off", LastUnread(1, ""))
+    memory.set_last("off", None)
+    with index.transaction():
+        assert unread_states(tmp_path) == {
+            "app": (LastUnread(4096, ""), AuditState(5.0, distrusted=True)),
+            "young": (LastUnread(0, "why"), AuditState(0.0, distrusted=False)),
+        }
+    assert unread_states(tmp_path / "nowhere") == {}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "index.sqlite").write_bytes(b"no database" * 100)
+    assert unread_states(tmp_path / "other") == {}
 
 
 def test_the_size_of_extents_is_kept(memory: ExtentMemory) -> None:

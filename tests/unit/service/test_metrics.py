@@ -82,6 +82,10 @@ def test_metrics_are_the_facts() -> None:
         assert at is not None
         assert value == at.timestamp()
     assert of(found, "backupd_snapshot_published_timestamp_seconds", region="ch", store="ch", database="ch") is None
+    unread = {"region": "be", "store": "zurich", "database": "app"}
+    assert app.unread is not None
+    assert of(found, "backupd_unread_bytes", **unread) == app.unread.bytes
+    assert of(found, "backupd_unread_distrusted", **unread) == 0
     assert of(found, "backupd_objective_seconds", region="be", objective="rpo") == be.promises.rpo
     assert of(found, "backupd_deadline_slack_seconds", region="be") == 40 * 86400
     assert of(found, "backupd_late_lives", region="ch") == 1
