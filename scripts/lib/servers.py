@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import paramiko
@@ -15,6 +17,15 @@ from doubles.servers.sshd import SSHD, Account, Sshd
 READER = "backupd"
 """The role that backs up: it may read everything, and change nothing."""
 
+SUMMARIZING = {
+    "fsync": "on",
+    "full_page_writes": "on",
+    "wal_level": "replica",
+    "summarize_wal": "on",
+    "max_wal_size": "8GB",
+    "max_wal_senders": "4",
+}
+"""Settings of a server whose unchanged blocks need not be read."""
 PREFERRED = (17, 18, 16, 15)
 """Major versions, the one of the demo's wheel first."""
 
@@ -37,15 +48,23 @@ class Region:
         return self.server.connect(database)
 
 
-def start_region(stack: ExitStack, name: str, folder: Path, major: int | None = None) -> Region:
+def start_region(
+    stack: ExitStack,
+    name: str,
+    folder: Path,
+    major: int | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Region:
     """A server with the reading role and a password file for it; `stack` ends it.
 
     Raises postgres.PostgresUnavailableError.
     """
     wanted = major or next((one for one in PREFERRED if one in postgres.installations()), PREFERRED[0])
-    server = stack.enter_context(postgres.running(wanted, {**postgres.FAST, "shared_buffers": "256MB"}))
+    server = stack.enter_context(postgres.running(wanted, {**postgres.FAST, "shared_buffers": "256MB", **settings}))
     password = secrets.token_hex(12)
     server.sql("postgres", f"CREATE ROLE {READER} LOGIN BYPASSRLS PASSWORD '{password}' IN ROLE pg_read_all_data")
+    if "summarize_wal" in settings:
+        server.sql("postgres", f"GRANT pg_checkpoint TO {READER}")
     passfile = folder / f"{name}.pgpass"
     passfile.touch(mode=0o600)
     passfile.write_text(f"127.0.0.1:{server.port}:*:{READER}:{password}\n")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.bench import daily_purge, round_trips
+from lib.bench import daily_purge, round_trips, unread
 from lib.bench.contenders import Backupd, Before, Contender, Slow, chosen
 from lib.bench.figures import Log, of_cost
 from lib.bench.peers import Borg, CopyAlone, Dump, Pipe, Restic, Zstd
@@ -108,6 +108,9 @@ SCENARIOS: dict[str, Callable[[Stage, Log, Wanted], None]] = {
     ),
     "days": lambda stage, log, wanted: daily_purge.measure(
         stage, log, wanted.scaled(100_000_000), wanted.scaled(10_000, 20), wanted.scaled(30, 2)
+    ),
+    "unread": lambda stage, log, wanted: unread.measure(
+        stage, log, wanted.rounds, wanted.scaled(2_000_000_000), wanted.scaled(500, 5), wanted.scaled(50, 2)
     ),
     "start": start,
 }

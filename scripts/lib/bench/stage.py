@@ -6,10 +6,11 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from doubles.servers.sshd import Account, make_key
@@ -78,10 +79,17 @@ class Ground:
 class Stage:
     """The servers of one run of the bench; a context manager."""
 
-    def __init__(self, stack: ExitStack, folder: Path, major: int | None, level: int) -> None:
+    def __init__(
+        self,
+        stack: ExitStack,
+        folder: Path,
+        major: int | None,
+        level: int,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.folder = folder
         self.level = level
-        self.region = start_region(stack, "be", folder, major)
+        self.region = start_region(stack, "be", folder, major, settings)
         home = folder / "remote"
         home.mkdir()
         self.account, self.served_by = start_account(stack, home)

@@ -165,4 +165,19 @@ def _anything_else() -> Iterator[Target]:
         )
 
 
-TARGETS = (*_beside_everybody(), *_many_tenants(), *_anything_else())
+def _little_changed() -> Iterator[Target]:
+    def to(contender: str, phase: str, column: str = "wall") -> tuple[Reading, Reading]:
+        return _ours("unread", phase, column=column), _theirs(contender, "unread", phase, column)
+
+    what = "2 GB, 500 tenants, PostgreSQL 18: "
+    yield Target(f"{what}nothing changed / pg_dump", "unread", 0.05, *to("pg_dump", "same"))
+    yield Target("the same: exported snapshot held", "unread", 2, _ours("unread", "same", column="held"), unit="s")
+    yield Target(f"{what}1 % in 5 % of the blocks / pg_dump", "unread", 0.15, *to("pg_dump", "recent"))
+    yield Target("the same / pg_basebackup --incremental", "unread", 1, *to("basebackup", "recent"))
+    yield Target("its bytes / pg_basebackup's", "unread", 0.5, *to("basebackup", "recent", "sent"))
+    yield Target(f"{what}1 % evenly / reading everything", "unread", 1.03, *to("whole", "even"))
+    restores = _ours("unread", "restore-many"), _ours("unread", "restore-first")
+    yield Target(f"{what}restore after 50 backups / after one", "unread", 1.05, *restores)
+
+
+TARGETS = (*_beside_everybody(), *_many_tenants(), *_anything_else(), *_little_changed())
