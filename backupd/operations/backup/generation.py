@@ -24,6 +24,8 @@ from backupd.repository.state.index import Generation, Index
 from backupd.rows.segment_names import Life, SegmentNames, life_key
 from backupd.seal import suite
 from backupd.seal.tags import TenantTags
+from backupd.store.server import server_time
+from backupd.trace import Warned
 
 if TYPE_CHECKING:
     from backupd.operations.backup.types import Node
@@ -44,11 +46,29 @@ def current_generation(index: Index, repository: Repository, node: Node) -> Gene
     if not repository.exists():
         raise RefusedError("there is no repository on this store", hint="Make one with `backupd init REGION`.")
     known = index.generation()
-    if known is not None and (known.repository, known.recipients) == (repository.info().repository, _recipients(node)):
-        age = node.clock.now() - parse_stamp(known.started)
-        if timedelta(0) <= age < node.generation_length:
-            return known
-    return new_generation(index, repository, node)
+    if known is None or (known.repository, known.recipients) != (repository.info().repository, _recipients(node)):
+        return new_generation(index, repository, node)
+    if _is_over(known, node.clock.now(), node) and _is_time(known, repository, node):
+        return new_generation(index, repository, node)
+    return known
+
+
+def _is_over(known: Generation, now: datetime, node: Node) -> bool:
+    return not timedelta(0) <= now - parse_stamp(known.started) < node.generation_length
+
+
+def _is_time(known: Generation, repository: Repository, node: Node) -> bool:
+    """Check whether the store's clock, too, says that a generation is over: a wrong clock would cost a full copy."""
+    theirs, now = server_time(repository.store, node.random), node.clock.now()
+    if abs(theirs - now) <= node.clock_tolerance or _is_over(known, theirs, node):
+        return True
+    node.trace.emit(
+        Warned(
+            f"this machine's clock says {stamp(now)}, the store's clock says {stamp(theirs)}",
+            "One of them is wrong. By the store's, the generation that this backup adds to is not over, so it goes on.",
+        )
+    )
+    return False
 
 
 def new_generation(index: Index, repository: Repository, node: Node) -> Generation:

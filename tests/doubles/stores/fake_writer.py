@@ -136,6 +136,7 @@ class FakeWriter:
             random=self.random,
             environment={},
             trace=NoTrace(),
+            clock_tolerance=timedelta(days=36500),
         )
 
     def run(self, name: str, store: Store, content: Content, made: Made, ledger: Store | None = None) -> Iterator[str]:

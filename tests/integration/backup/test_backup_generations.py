@@ -22,7 +22,9 @@ from backupd.errors import BackupdError, BusyError
 from backupd.model.ids import Pseudonym, SnapshotName
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.backup import BackupReport
+from backupd.operations.backup.generation import current_generation
 from backupd.repository.repository import Repository
+from backupd.repository.state.index import Index
 from backupd.trace import Event, PhaseDone, PhaseStarted, Warned
 
 BY_COLUMN = Tenancy(kind=TenancyKind.COLUMN, column="tenant")
@@ -143,6 +145,20 @@ def test_a_clock_that_went_backwards_starts_a_generation(region: Region, crowd: 
     first = region.backup(crowd)
     region.node = replace(region.node, clock_tolerance=FAR, clock=Elsewhen(timedelta(days=-1)))
     assert region.backup(crowd).generation != first.generation
+
+
+@pytest.mark.parametrize("wrong", [timedelta(days=-1), timedelta(days=29)])
+def test_a_clock_that_is_wrong_ends_no_generation(region: Region, wrong: timedelta) -> None:
+    """The store's clock says otherwise: a full copy would be the price, and the run is refused soon after anyway."""
+    warned: list[Event] = []
+    with Index.locked(region.node.state) as index:
+        first = current_generation(index, region.repository, region.node)
+        node = replace(region.node, clock=Elsewhen(wrong), trace=Hooked(warned.append))
+        assert current_generation(index, region.repository, node) == first
+        assert current_generation(index, region.repository, region.node) == first
+    (warning,) = warned
+    assert isinstance(warning, Warned)
+    assert "the store's clock says" in warning.message
 
 
 def test_a_lost_index_costs_a_generation(region: Region, crowd: Database, store: HookedStore) -> None:
