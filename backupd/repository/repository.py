@@ -5,17 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from typing import Final
 
 from backupd.errors import UNSOUND, BackupdError, DamageError, ObjectMissingError, RefusedError
 from backupd.model.documents import REDUCED, Record, RepositoryInfo, decode_body, encode_body
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, SnapshotName
 from backupd.model.known_keys import is_known_signer
+from backupd.parallel import in_parallel
 from backupd.repository import layout
+from backupd.repository.keyring_shelf import KeyringShelf
 from backupd.repository.keys import SecretKeys
 from backupd.repository.packs import OpenPack, SnapshotSections, open_pack, read_sections
 from backupd.seal.documents import LIMITS, Signer, check_size, read_document
 from backupd.seal.keyring import Keyring, KeyringIds, parse_keyring
 from backupd.store.base import ObjectInfo, Store, put_document
+
+_READERS: Final = 8
+"""Keyrings that are asked for at once."""
 
 
 class Repository:
@@ -169,12 +175,12 @@ class Repository:
 
         One that cannot be believed is put into `unsound`; without that, it raises DamageError or RefusedError.
         """
-        found: list[Keyring] = []
-        for name in sorted(info.name for info in self.store.list(layout.keyrings_folder(generation))):
-            if layout.place_of(name).kind is not layout.ObjectKind.KEYRING:
-                continue
+        found, shelf = list[Keyring](), KeyringShelf()
+        names = sorted(info.name for info in self.store.list(layout.keyrings_folder(generation)))
+        keyrings = [name for name in names if layout.place_of(name).kind is layout.ObjectKind.KEYRING]
+        for name, read in in_parallel(self.keyring, keyrings, _READERS):
             try:
-                found.append(self.keyring(name))
+                found.append(shelf.take(read.result()))
             except (DamageError, RefusedError) as error:
                 if unsound is None:
                     raise

@@ -10,12 +10,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import struct
-from array import array
-from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Final, overload
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Final
 
 import msgspec
 
@@ -32,14 +29,13 @@ from backupd.model.ids import (
     RepositoryId,
     RunId,
     SegmentTags,
-    TenantTag,
 )
 from backupd.model.tenancy import SegmentName
 from backupd.model.text import UnreadableError, from_json
 from backupd.seal import suite
 from backupd.seal.documents import FORMAT, Signer, check_size, decode_base64, read_signed
+from backupd.seal.keyring_lines import ENTRY, KeyringIndex, SealedLines, SlicedBytes
 
-_ENTRY: Final = struct.Struct("<16s16sHH16s")
 _HASH_SIZE: Final = 16
 """Bytes of a sealed line's SHA-256 that the index holds: nobody can find another line with the same ones."""
 
@@ -102,7 +98,7 @@ class KeyringWriter:
         plain = key + msgspec.json.encode((name.database, name.data_class, name.tenant))
         sealed = self._aead.seal(suite.nonce(place), plain, entry_label(segment))
         self._lines.append(f'[{place},"{_text(sealed)}"]')
-        self._table += _ENTRY.pack(
+        self._table += ENTRY.pack(
             bytes.fromhex(segment),
             bytes.fromhex(tags.tenant),
             self._classes.setdefault(tags.data_class, len(self._classes)),
@@ -178,92 +174,6 @@ class _Wraps(msgspec.Struct, frozen=True):
     check: _Hex64
 
 
-Listed = tuple[Pseudonym, SegmentTags]
-"""A segment that a keyring was made for, and whose it is."""
-
-
-class KeyringIndex(Sequence[Listed]):
-    """The index of a keyring: every segment by its place, also shredded ones.
-
-    It stays as it stands in the file, 52 bytes for a segment, and is taken apart where it is asked: verifying a
-    generation holds all its keyrings, which as values would take ten times as much.
-    """
-
-    __slots__ = ("_classes", "_databases", "_table")
-
-    def __init__(self, table: bytes, classes: Sequence[str], databases: Sequence[str]) -> None:
-        """Take a table whose length and places were checked."""
-        self._table = table
-        self._classes = tuple(map(ClassTag, classes))
-        self._databases = tuple(map(DatabaseTag, databases))
-
-    def __len__(self) -> int:
-        return len(self._table) // _ENTRY.size
-
-    @overload
-    def __getitem__(self, place: int) -> Listed: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Listed]: ...
-    def __getitem__(self, place: int | slice) -> Listed | list[Listed]:
-        if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(len(self)))]
-        if not -len(self) <= place < len(self):
-            raise IndexError("a keyring has no such place")
-        return self._listed(_ENTRY.unpack_from(self._table, place % len(self) * _ENTRY.size))
-
-    def __iter__(self) -> Iterator[Listed]:
-        return map(self._listed, _ENTRY.iter_unpack(self._table))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and list(self) == list(other)
-
-    def __hash__(self) -> int:
-        return hash(self._table)
-
-    def _listed(self, values: tuple[bytes, bytes, int, int, bytes]) -> Listed:
-        segment, tenant, data_class, database, _ = values
-        tags = SegmentTags(TenantTag(tenant.hex()), self._classes[data_class], self._databases[database])
-        return Pseudonym(segment.hex()), tags
-
-
-class SealedLines(Mapping[int, bytes]):
-    """The sealed lines of a keyring by their places, one behind the other in memory."""
-
-    __slots__ = ("_data", "_ends", "_places")
-
-    def __init__(self, lines: Iterable[tuple[int, bytes]]) -> None:
-        """Take lines in the order of their places."""
-        data = bytearray()
-        self._places, self._ends = array("Q"), array("Q", [0])
-        for place, sealed in lines:
-            data += sealed
-            self._places.append(place)
-            self._ends.append(len(data))
-        self._data = bytes(data)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._places)
-
-    def __getitem__(self, place: int) -> bytes:
-        at = self._at(place)
-        return self._data[self._ends[at] : self._ends[at + 1]]
-
-    def __contains__(self, place: object) -> bool:
-        try:
-            return isinstance(place, int) and self._at(place) >= 0
-        except KeyError:
-            return False
-
-    def _at(self, place: int) -> int:
-        at = bisect_left(self._places, place)
-        if at == len(self._places) or self._places[at] != place:
-            raise KeyError(place)
-        return at
-
-
 @dataclass(frozen=True, slots=True)
 class Keyring:
     """A keyring whose signature and lines were all checked; its keys are still sealed."""
@@ -273,7 +183,7 @@ class Keyring:
     where: str
     index: KeyringIndex
     wraps: Mapping[Fingerprint, bytes] = field(repr=False)
-    sealed: Mapping[int, bytes] = field(repr=False)
+    sealed: SealedLines = field(repr=False)
     """Sealed keys by place in `index`; the segment of a place without one was shredded."""
 
     @property
@@ -285,6 +195,15 @@ class Keyring:
     def shredded(self) -> set[Pseudonym]:
         """The segments whose keys were removed from the keyring."""
         return {segment for place, (segment, _) in enumerate(self.index) if place not in self.sealed}
+
+    @property
+    def size(self) -> int:
+        """Bytes of the index and the lines."""
+        return self.index.size + self.sealed.size
+
+    def moved(self, keep: Callable[[bytes], SlicedBytes]) -> Keyring:
+        """Return the same keyring, whose index and lines lie where `keep` puts them: a generation has a hundred MB."""
+        return replace(self, index=self.index.moved(keep), sealed=self.sealed.moved(keep))
 
     def open(self, identity_secret: bytes) -> OpenedKeyring:
         """Open the file key; each segment's key is opened as it is asked for.
@@ -397,9 +316,9 @@ def with_wraps(data: bytes, keyring: Keyring, identity_secret: bytes, recipients
 def _index(body: _Body, where: str) -> tuple[KeyringIndex, list[bytes]]:
     """Return the segments of the index with their tags, and the hash of each one's sealed line."""
     table = decode_base64(body.entries, where)
-    if len(table) % _ENTRY.size:
+    if len(table) % ENTRY.size:
         raise DamageError(f"the index of '{where}' cannot be read")
-    entries = list(_ENTRY.iter_unpack(table))
+    entries = list(ENTRY.iter_unpack(table))
     if any(entry[2] >= len(body.classes) or entry[3] >= len(body.databases) for entry in entries):
         raise DamageError(f"the index of '{where}' cannot be read")
     if len({entry[0] for entry in entries}) != len(entries):

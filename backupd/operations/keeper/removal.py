@@ -21,6 +21,7 @@ from backupd.repository import layout
 from backupd.repository.state.keyring_cache import KeyringCache
 from backupd.repository.state.pack_cache import StoredPack, segments_by_generation
 from backupd.seal.keyring import Keyring, without_lines
+from backupd.seal.keyring_lines import SealedLines
 from backupd.seal.pack import PackHeader
 
 _LISTINGS = 10
@@ -100,7 +101,7 @@ def _without(doomed: set[Pseudonym], data: bytes, keyring: Keyring) -> bytes:
 
 def _check_smaller(doomed: set[Pseudonym], keyring: Keyring, smaller: Keyring) -> None:
     """Raise DamageError unless the new keyring lacks the doomed lines only."""
-    kept = {place: sealed for place, sealed in keyring.sealed.items() if keyring.index[place][0] not in doomed}
+    kept = SealedLines(item for item in keyring.sealed.items() if keyring.index[item[0]][0] not in doomed)
     if (smaller.ids, smaller.index, smaller.wraps, smaller.sealed) != (keyring.ids, keyring.index, keyring.wraps, kept):
         raise DamageError(f"'{keyring.where}' would lose more than the keys that have to go")
 

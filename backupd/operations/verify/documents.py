@@ -16,6 +16,7 @@ from backupd.model.text import parse_stamp
 from backupd.parallel import in_parallel
 from backupd.planning.verify import Mismatch
 from backupd.repository import layout
+from backupd.repository.keyring_shelf import KeyringShelf
 from backupd.repository.pack_check import KeyringListing
 from backupd.seal.pack import HEADER_LIMIT, ROW_SIZE
 
@@ -94,6 +95,7 @@ class DocumentReader:
         self._generation = generation
         self._history = history
         self._documents = Documents()
+        self._shelf = KeyringShelf()
 
     def read(
         self,
@@ -103,7 +105,7 @@ class DocumentReader:
         *,
         keep: bool,
     ) -> Documents:
-        """Read these, several at once; with `keep`, the keyrings stay in memory, to be opened.
+        """Read these, several at once; with `keep`, the keyrings are kept, to be opened.
 
         With the tenant key's tags, listings whose pseudonym is not that of their tags become findings, and so does a
         record that saw another ledger than the store's, or more of it. Raises the store's errors.
@@ -157,7 +159,7 @@ class DocumentReader:
         message = "lists a pseudonym that is not that of the tags beside it: its signer forged it"
         documents.findings += (Mismatch(where, message, segment) for segment in listing.forgeries())
         if keep:
-            documents.keyrings.append(keyring)
+            documents.keyrings.append(self._shelf.take(keyring))
 
 
 def _ranges(packs: Iterable[PackRef]) -> dict[ObjectHash, Ranges] | None:

@@ -30,13 +30,12 @@ from backupd.seal.keyfiles import Recipient, read_identity, read_recipient, writ
 from backupd.seal.keyring import (
     Keyring,
     KeyringIds,
-    KeyringIndex,
     KeyringWriter,
-    SealedLines,
     parse_keyring,
     with_wraps,
     without_lines,
 )
+from backupd.seal.keyring_lines import KeyringIndex, SealedLines
 
 RUN = "20300101T000000Z-0a0b0c0d"
 IDS = KeyringIds(RepositoryId("0f" * 16), RegionName("be"), GenerationId(RUN), RunId(RUN))
