@@ -25,7 +25,7 @@ from lib.bench import report
 from lib.bench.contenders import CONFIG, Backupd
 from lib.bench.figures import Log
 from lib.bench.peers import Dump
-from lib.bench.stage import RESTORED, Ground, Stage
+from lib.bench.stage import CHECKOUT, RESTORED, Ground, Stage
 from lib.console import Voice, thousands
 from lib.process_cost import Cost, run
 from lib.scale.dimensions import DIMENSIONS, Dimension
@@ -69,6 +69,13 @@ class Scaled(Backupd):
             path = self.local / name
             path.write_text(path.read_text().partition("tenancy = ")[0] + self.tenancy)
 
+    def repeat(self, number: int, *arguments: str) -> None:
+        """Run a command so many times, in one process."""
+        path = f"{CHECKOUT}:{CHECKOUT / 'scripts'}"
+        environment = {**self.environment, "PYTHONPATH": path}
+        command = [sys.executable, "-m", "lib.warm", str(number), *arguments]
+        run(command, environment, self.local)
+
 
 def main() -> int:
     options = _options()
@@ -103,13 +110,45 @@ def main() -> int:
 def _measured(stage: Stage, dimension: Dimension, options: argparse.Namespace, log: Log) -> Iterator[Step]:
     largest = options.largest or (dimension.quick if options.quick else dimension.target)
     before: dict[str, list[Step]] = {}
-    for number in sorted({max(1, largest // share) for share in (100, 10, 1)}):
+    numbers = sorted({max(1, largest // share) for share in (100, 10, 1)})
+    for step in (
+        _many_backups(stage, dimension, numbers, log) if dimension.backups else _all(stage, dimension, numbers, log)
+    ):
+        earlier = before.setdefault(step.command, [])
+        earlier.append(replace(step, growth=_growth([*earlier, step])))
+        log.say(" ".join(_row(earlier[-1])))
+        yield earlier[-1]
+
+
+def _all(stage: Stage, dimension: Dimension, numbers: Sequence[int], log: Log) -> Iterator[Step]:
+    for number in numbers:
         with stage.made(f"{dimension.name}-{number}", number, dimension.filler(number), log) as ground:
-            for step in _steps(ground, dimension, number):
-                earlier = before.setdefault(step.command, [])
-                earlier.append(replace(step, growth=_growth([*earlier, step])))
-                log.say(" ".join(_row(earlier[-1])))
-                yield earlier[-1]
+            yield from _steps(ground, dimension, number)
+
+
+def _many_backups(stage: Stage, dimension: Dimension, numbers: Sequence[int], log: Log) -> Iterator[Step]:
+    """One store, which grows from one number of snapshots to the next."""
+    with stage.made(dimension.name, 1, dimension.filler(1), log) as ground:
+        ours = Scaled(ground)
+        ours.tenancy = dimension.tenancy
+        ours.fresh()
+        made = 0
+        for number in numbers:
+            ours.repeat(number - 1 - made, "backup", "be")
+            made = number
+            yield Step(dimension.name, number, "backup", *_own(ours.measured()))
+            for command in ("snapshots", "status", "expire"):
+                yield Step(dimension.name, number, command, *_own(ours.run(command, "be")))
+            verify = ours.run("verify", "be", "--read-data", "all", "--identity", "ops.identity", *_PASSPHRASE)
+            yield Step(dimension.name, number, "verify", *_own(verify))
+            yield Step(dimension.name, number, "restore", *_own(ours.restore(RESTORED)))
+            ground.region.server.drop_database(RESTORED)
+
+
+def _own(cost: Cost) -> tuple[float, int, int]:
+    """Processor time, and memory of ours and of PostgreSQL's programs."""
+    foreign = sum(size for name, size in cost.parts.items() if name in FOREIGN)
+    return cost.cpu, cost.memory - foreign, foreign
 
 
 def _steps(ground: Ground, dimension: Dimension, number: int) -> Iterator[Step]:
@@ -118,27 +157,19 @@ def _steps(ground: Ground, dimension: Dimension, number: int) -> Iterator[Step]:
     ours.fresh()
 
     def step(command: str, cost: Cost, own: Cost | None = None) -> Step:
-        foreign = sum(size for name, size in cost.parts.items() if name in FOREIGN)
         ratio = cost.cpu / own.cpu if own is not None and own.cpu > TOO_SHORT else None
-        return Step(dimension.name, number, command, cost.cpu, cost.memory - foreign, foreign, ratio=ratio)
+        return Step(dimension.name, number, command, *_own(cost), ratio=ratio)
 
-    dump = restored = None
-    if dimension.compared:
-        theirs = Dump(ground)
-        theirs.fresh()
-        dump = run(["pg_dump", "-Fc", "-f", "own.dump"], theirs.environment, theirs.local)
-        ground.region.server.create_database(RESTORED)
-        restored = run(["pg_restore", "-U", "postgres", "-d", RESTORED, "own.dump"], theirs.environment, theirs.local)
-        ground.region.server.drop_database(RESTORED)
+    theirs = Dump(ground)
+    theirs.fresh()
+    dump = run(["pg_dump", "-Fc", "-f", "own.dump"], theirs.environment, theirs.local)
+    ground.region.server.create_database(RESTORED)
+    restored = run(["pg_restore", "-U", "postgres", "-d", RESTORED, "own.dump"], theirs.environment, theirs.local)
+    ground.region.server.drop_database(RESTORED)
     yield step("backup", ours.measured(), dump)
-    if dimension.backups:
-        for _ in range(number - 1):
-            ours.measured()
     yield step("again", ours.measured(), dump)
     yield step("verify", ours.run("verify", "be", "--read-data", "all", "--identity", "ops.identity", *_PASSPHRASE))
-    if dimension.backups:
-        for command in ("snapshots", "status", "expire"):
-            yield step(command, ours.run(command, "be"))
+    yield step("expire", ours.run("expire", "be"))
     yield step("restore", ours.restore(RESTORED), restored)
 
 

@@ -25,8 +25,6 @@ class Dimension:
     fill: Callable[[Any, int], None]
     tenancy: str | None = NONE
     """Lines of the configuration in the place of the bench's own; None leaves those."""
-    compared: bool = True
-    """Whether pg_dump and pg_restore do the same work, so that a ratio says something."""
     backups: bool = False
     """The number is of backups of one small database, and not of something in it."""
 
@@ -104,6 +102,6 @@ DIMENSIONS = {
         Dimension("partitions", "partitions of three rows", 3_000, 500, _partitions),
         Dimension("columns", "columns of a table of 200 rows", 1_600, 1_600, _columns),
         Dimension("row", "million characters in one value", 900, 100, _row),
-        Dimension("snapshots", "snapshots of a small database", 2_000, 50, _little, compared=False, backups=True),
+        Dimension("snapshots", "snapshots of a small database", 2_000, 50, _little, backups=True),
     )
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import random
 import sys
@@ -13,16 +14,19 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
+from backupd.seal import keyfiles
 from lib.servers import start_region
 from lib.soak.application import Application, Journal
 from lib.soak.clock import Clock
 from lib.soak.nodes import Places, prepare
 from lib.soak.run import moments
-from lib.sweep.case import Case, Sweep
+from lib.sweep.case import Sweep
 from lib.sweep.faults import KINDS, PORTS, Call, Fault
+from lib.sweep.log import Log
 from lib.sweep.operations import OPERATIONS, Preparation
 from lib.sweep.report import Row, markdown, table
 from lib.sweep.world import World, folders_of_programs
+from lib.warm import warm
 
 CUSTOMERS, ROWS = 3, 8
 BEGIN = (3, 24)
@@ -30,6 +34,8 @@ BEGIN = (3, 24)
 
 def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
+    if options.table:
+        return _told(Log(options.log).rows([operation.name for operation in OPERATIONS]), options)
     folder = options.folder
     with ExitStack() as stack:
         world = _world(stack, folder, options.seed)
@@ -38,43 +44,43 @@ def main(arguments: Sequence[str]) -> int:
         with contextlib.closing(world.places.source.server.connect("app")) as app:
             app.execute("SET timezone = 'UTC'")
             digests = world.control.digests(app)
-        rows, failed = [], []
+        log = Log(options.log or folder / "log")
         for operation in OPERATIONS:
             if operation.name in options.operations:
-                sweep = Sweep(world, operation, stages[operation.name], digests)
-                row, cases = _sweep(sweep, options)
-                rows.append(row)
-                failed += [case for case in cases if case.wrong]
+                _sweep(Sweep(world, operation, stages[operation.name], digests), options, log)
+    return _told(log.rows(options.operations), options)
+
+
+def _told(rows: Sequence[Row], options: argparse.Namespace) -> int:
+    """Print the table, and what failed."""
+    failed = [line for row in rows for line in row.wrong]
     print("\n".join(markdown(rows) if options.markdown else table(rows)))
     print(f"{sum(row.run for row in rows)} of {sum(row.cases for row in rows)} cases run, {len(failed)} failed")
-    for case in failed:
-        print(f"\n{case.operation} {case.fault}: status {case.status}, then {case.again}")
-        print("\n".join(f"  {line}" for one in case.wrong for line in one.splitlines()))
+    for lines in failed:
+        print("\n" + lines)
     return 1 if failed else 0
 
 
-def _sweep(sweep: Sweep, options: argparse.Namespace) -> tuple[Row, list[Case]]:
+def _sweep(sweep: Sweep, options: argparse.Namespace, log: Log) -> None:
+    """Run the cases of one operation that are not in the log yet, in an order that the seed draws."""
+    name = sweep.operation.name
     calls = sweep.count()
     kinds = {port: set(options.kinds) for port in options.ports}
     if sweep.operation.by_script:  # whose state is the store itself: without it nothing can be recovered
         kinds.get("state", set()).discard("removed")
     wanted = [fault for fault in _faults(calls) if fault.kind in kinds.get(fault.port, ())]
-    row = Row(sweep.operation.name, {port: sum(call.port == port for call in calls) for port in PORTS}, len(wanted))
+    log.counted(name, {port: sum(call.port == port for call in calls) for port in PORTS}, len(wanted))
     chosen = [Fault.parse(one) for one in options.fault] or wanted[:: options.every]
-    if options.cases or options.minutes:
-        number = min(options.cases or len(wanted), len(wanted))
-        chosen = random.Random(f"{options.seed} {row.operation}").sample(wanted, number)
-    done, begun = [], time.monotonic()
+    chosen = random.Random(f"{options.seed} {name}").sample(chosen, min(options.cases or len(chosen), len(chosen)))
+    until = time.monotonic() + 60 * (options.minutes or math.inf)
+    done = log.done(name)
     for fault in chosen:
-        if options.minutes and time.monotonic() > begun + 60 * options.minutes:
-            break
-        done.append(sweep.run(fault))
-        if options.verbose or done[-1].wrong:
-            print(f"{row.operation} {fault}: {done[-1].status}, then {done[-1].again}", file=sys.stderr)
-            print("\n".join(f"    {line}" for line in done[-1].wrong)[:3000], file=sys.stderr, flush=True)
-    row.run, row.failed, row.seconds = len(done), sum(bool(case.wrong) for case in done), time.monotonic() - begun
-    row.waited = sum(case.waited for case in done)
-    return row, done
+        if time.monotonic() < until and fault.place not in done:
+            case = sweep.run(fault)
+            log.ended(case)
+            if options.verbose or case.wrong:
+                print(f"{name} {fault}: {case.status}, then {case.again}", file=sys.stderr)
+                print("\n".join(f"    {line}" for line in case.wrong)[:3000], file=sys.stderr, flush=True)
 
 
 def _faults(calls: Sequence[Call]) -> list[Fault]:
@@ -91,12 +97,14 @@ def _faults(calls: Sequence[Call]) -> list[Fault]:
 def _world(stack: ExitStack, folder: Path, seed: int) -> World:
     now, live = datetime.now(UTC), folder / "live"
     live.mkdir()
+    warm()
     clock = Clock(Path(os.environ["SOAK_OFFSET"]), datetime(now.year + 3, *BEGIN, tzinfo=UTC))
     source = start_region(stack, "be", folder)
     os.environ["PATH"] = folders_of_programs(source.server.bin)
     places = Places(live, live / "scratch", clock, source)
     application = Application(source, clock, Journal(live / "journal"), moments(seed))
     application.start(CUSTOMERS, ROWS)
+    vars(keyfiles)["_N"] = 2  # scrypt takes 0.2 s otherwise, for every command that opens something
     prepare(places, None)
     config = live / "one" / "backupd.toml"
     config.write_text(config.read_text().replace("[node]\n", "[node]\nworkers = 1\n", 1))
@@ -114,10 +122,15 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, metavar="N", help="only so long for each operation")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--fault", action="append", default=[], help="only this one, as a failed case is printed")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="go on from the cases of FILE, and add to it")
+    parser.add_argument("--table", action="store_true", help="only print what is in the log")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     parser.add_argument("--verbose", action="store_true", help="print every case")
     parser.add_argument("--folder", type=Path, required=True, help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.table and options.log is None:
+        parser.error("--table needs --log FILE")
+    return options
 
 
 def _list_of(names: Sequence[str]) -> object:

@@ -21,6 +21,8 @@ from lib.sweep.world import Ended, World
 BUSY, REFUSED = 11, 10
 EXPECTED = re.compile(r"is kept beyond max_age|^10: drill \S+ ended error: ")
 """What the checker may say until the operation was run again: a snapshot waits, and a drill came to no verdict."""
+REFUSAL = re.compile(r"^10: drill \S+ ended fail: equality")
+"""What it may say of a drill in which PostgreSQL refused a statement: what it refuses cannot be restored."""
 A_DAY = 25 * 3600.0
 VERIFY = ("verify", "be", "--read-data", "all", "--identity", "{}/drill.identity", "--passphrase-file")
 
@@ -66,7 +68,7 @@ class Sweep:
             first = self._run(fault)
             case.status = first.status
             self._judge(case, first, "at first")
-            case.wrong += [f"after the fault: {one}" for one in self._faults() if not self._is_expected(one)]
+            case.wrong += [f"after the fault: {one}" for one in self._faults() if not self._is_expected(one, fault)]
             self._again(case)
             if not case.wrong:
                 self._afterwards(case)
@@ -76,10 +78,11 @@ class Sweep:
             self._end()
         return case
 
-    def _is_expected(self, fault: str) -> bool:
+    def _is_expected(self, found: str, fault: Fault) -> bool:
         """Who runs scripts/recover is told which of the plain files it makes failed, and they have tenants' names."""
-        told = self.operation.by_script and fault.endswith("/err' tells a tenant's name")
-        return told or EXPECTED.search(fault) is not None
+        told = self.operation.by_script and found.endswith("/err' tells a tenant's name")
+        refused = (fault.port, fault.kind) == ("postgres", "error") and REFUSAL.search(found)
+        return told or bool(refused) or EXPECTED.search(found) is not None
 
     def _again(self, case: Case) -> None:
         again = self._run(None)
@@ -90,7 +93,8 @@ class Sweep:
         case.again = again.status
         self._judge(case, again, "the second time")
         # What was done, and could only not be told of, is not done twice.
-        done = case.status <= 0 and again.status == REFUSED and self.operation.name in ("init", "restore", "recover")
+        done = again.status == REFUSED and self.operation.name in ("init", "restore", "recover")
+        done = done and (case.status <= 0 or case.fault.kind == "lost-reply")
         if again.status and not done:
             case.wrong.append(f"run again, it ends with {again.status}: {again.err.strip()}")
         if case.wrong:
@@ -118,7 +122,7 @@ class Sweep:
             if ended.status:
                 case.wrong.append(f"{command[0]} ends with {ended.status}: {ended.out}{ended.err}".strip())
         if self.operation.name != "ingest":
-            case.wrong += [f"in the end: {one}" for one in self._faults() if not self._is_expected(one)]
+            case.wrong += [f"in the end: {one}" for one in self._faults() if not self._is_expected(one, case.fault)]
         spooled = [path.name for path in (world.node / "spool").rglob("*") if path.is_file()]
         if spooled and not case.wrong:
             case.wrong.append(f"left in the spool: {spooled}")

@@ -75,8 +75,13 @@ class Fault:
     kind: str
     what: str = ""
 
+    @property
+    def place(self) -> str:
+        """What it is known by, and can be asked for with."""
+        return f"{self.process}:{self.port}:{self.number}:{self.kind}"
+
     def __str__(self) -> str:
-        return f"{self.process}:{self.port}:{self.number}:{self.kind} ({self.what})"
+        return f"{self.place} ({self.what})"
 
     @classmethod
     def parse(cls, text: str) -> Fault:

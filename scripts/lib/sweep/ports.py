@@ -12,6 +12,7 @@ import io
 import os
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -128,15 +129,14 @@ def _root(store: Any) -> Path:
 
 
 def sweep_stores(trip: Trip) -> None:
-    from backupd.wiring import backup, context, doctor, status
-
-    usual = context.open_store
+    from backupd.wiring.context import open_store as usual
 
     def open_store(*arguments: Any, **keywords: Any) -> SweptStore:
         return SweptStore(usual(*arguments, **keywords), trip)
 
-    for module in (context, backup, doctor, status):
-        vars(module)["open_store"] = open_store
+    for name, module in list(sys.modules.items()):  # each has it under its own name
+        if name.startswith("backupd.") and vars(module).get("open_store") is usual:
+            vars(module)["open_store"] = open_store
 
 
 # --- our own disks ----------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lib.sweep.faults import PORTS
 
@@ -18,14 +18,14 @@ class Row:
     calls: Mapping[str, int]
     cases: int
     run: int = 0
-    failed: int = 0
     waited: int = 0
     """Cases after which a day had to pass before the next run could begin."""
-    seconds: float = 0.0
+    wrong: list[str] = field(default_factory=list)
+    """What is to be said of each case that failed."""
 
     @property
     def cells(self) -> list[str]:
-        numbers = [*(self.calls[port] for port in PORTS), self.cases, self.run, self.failed, self.waited]
+        numbers = [*(self.calls[port] for port in PORTS), self.cases, self.run, len(self.wrong), self.waited]
         return [self.operation, *map(str, numbers)]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import sys
@@ -27,7 +28,7 @@ from lib.soak.nodes import Places
 from lib.sweep import ports
 from lib.sweep.faults import Call, Fault, Trip
 
-PATIENCE = 120.0
+PATIENCE = 600.0
 """Seconds after which a command counts as hanging."""
 NODE = "one"
 
@@ -102,7 +103,7 @@ class World:
         return saved
 
     def load(self, saved: Path, at: datetime) -> None:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while self.folder.exists():  # who outlives a drill that was killed removes its files, too
             shutil.rmtree(self.folder, ignore_errors=time.monotonic() < until)
         shutil.copytree(saved, self.folder, symlinks=True)
@@ -164,20 +165,19 @@ class World:
             os._exit(status)
 
     def _wait(self, pid: int) -> int:
-        until = time.monotonic() + PATIENCE
-        while time.monotonic() < until:
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.002)
-        os.killpg(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        return -signal.SIGALRM
+        with open(os.pidfd_open(pid), "rb") as process:  # noqa: PTH123 - a descriptor has no path
+            ended = select.poll()
+            ended.register(process, select.POLLIN)
+            if not ended.poll(1000 * PATIENCE):
+                os.killpg(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                return -signal.SIGALRM
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
     def _reap(self, mark: str) -> None:
         """Wait for what a command that was killed had started; it ends by itself."""
         wanted = f"SWEEP_CASE={mark}\0".encode()
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while left := [pid for pid in everybody() if wanted in environment(pid)]:
             if time.monotonic() > until:
                 for pid in left:

@@ -12,7 +12,9 @@ from doubles.stores.checker import Checker
 def modules(monkeypatch):
     """The sweep's own modules, which find each other as `lib`."""
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    return {name: importlib.import_module(f"lib.sweep.{name}") for name in ("faults", "invariants", "report")}
+    return {
+        name: importlib.import_module(f"lib.sweep.{name}") for name in ("case", "faults", "invariants", "log", "report")
+    }
 
 
 @pytest.fixture
@@ -108,6 +110,22 @@ def test_the_cases_of_a_call_follow_from_what_it_does(modules):
 def test_the_table_has_a_row_for_each_operation(modules):
     """The same cells as text and as Markdown."""
     report = modules["report"]
-    row = report.Row("backup", dict.fromkeys(modules["faults"].PORTS, 7), cases=99, run=12, failed=1)
+    row = report.Row("backup", dict.fromkeys(modules["faults"].PORTS, 7), cases=99, run=12, wrong=["a case"])
     assert list(report.markdown([row]))[2] == "| backup | 7 | 7 | 7 | 7 | 7 | 99 | 12 | 1 | 0 |"
     assert list(report.table([row]))[1].split() == ["backup", *["7"] * 5, "99", "12", "1", "0"]
+
+
+def test_what_came_of_cases_is_kept_so_that_a_sweep_goes_on(modules, tmp_path):
+    """Of a case that was run again, the last counts; a table of all runs can be printed from the file alone."""
+    log, fault = modules["log"].Log(tmp_path / "log"), modules["faults"].Fault
+    case = modules["case"].Case
+    assert log.done("purge") == set()
+    log.counted("purge", dict.fromkeys(modules["faults"].PORTS, 3), 40)
+    log.ended(case("purge", fault("main", "store", 2, "cut", "get"), status=6, wrong=["it\nhangs"]))
+    log.ended(case("purge", fault("main", "store", 3, "cut", "get"), status=6, again=0, waited=True, wrong=["lost"]))
+    log.ended(case("purge", fault("main", "store", 2, "cut", "get"), status=6))
+    assert log.done("purge") == {"main:store:2:cut", "main:store:3:cut"}
+    assert log.done("expire") == set()
+    (row,) = log.rows(["expire", "purge"])
+    assert row.cells == ["purge", *["3"] * 5, "40", "2", "1", "1"]
+    assert row.wrong == ["purge main:store:3:cut (get): status 6, then 0\n  lost"]
