@@ -53,14 +53,14 @@ def current_generation(index: Index, repository: Repository, node: Node) -> Gene
     return known
 
 
-def _is_over(known: Generation, now: datetime, node: Node) -> bool:
-    return not timedelta(0) <= now - parse_stamp(known.started) < node.generation_length
+def _is_over(known: Generation, now: datetime, node: Node, tolerance: timedelta = timedelta(0)) -> bool:
+    return not -tolerance <= now - parse_stamp(known.started) < node.generation_length
 
 
 def _is_time(known: Generation, repository: Repository, node: Node) -> bool:
     """Check whether the store's clock, too, says that a generation is over: a wrong clock would cost a full copy."""
     theirs, now = server_time(repository.store, node.random), node.clock.now()
-    if abs(theirs - now) <= node.clock_tolerance or _is_over(known, theirs, node):
+    if abs(theirs - now) <= node.clock_tolerance or _is_over(known, theirs, node, node.clock_tolerance):
         return True
     node.trace.emit(
         Warned(
