@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from sys import intern
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from backupd.errors import BackupdError, DamageError, ObjectMissingError, RefusedError
+from backupd.errors import BackupdError, DamageError, ObjectMissingError, RefusedError, StoreError
 from backupd.model.documents import REDUCED, PackRef, Record
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RunId, SnapshotName, TenantId
 from backupd.model.ledger import Reduced
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from backupd.repository.state.pack_cache import PackCache
     from backupd.store.base import ObjectInfo
 
+_MOST_NUMBERS: Final = 50_000_000
+"""Numbers of all records' ranges together, 8 bytes each: at most two for each section that a snapshot names."""
 STRUCTURE: Final = "structure"
 """The data class of schemas, roles and facts (FORMAT.md §7)."""
 
@@ -68,7 +70,7 @@ class NamedSections:
             size += sum(lengths[place] for places in left for place in places)
         return packs, size
 
-    def _named(self, record: Record, sha256: ObjectHash, ranges: list[int]) -> list[Pseudonym]:
+    def _named(self, record: Record, sha256: ObjectHash, ranges: Sequence[int]) -> list[Pseudonym]:
         segments, _ = self._of(record, sha256)
         try:
             return [segments[place] for place in from_ranges(ranges, len(segments))]
@@ -237,18 +239,11 @@ class SurveyedStore:
 def survey(repository: Repository, threads: int) -> SurveyedStore:
     """Read a store's records, so many at once, and list its objects.
 
-    Raises the store's errors; damaged records are noted, not raised.
+    Raises the store's errors, and StoreError for more than fits into memory; damaged records are noted, not raised.
     """
     listed = repository.records()
     seen = SurveyedStore(known=frozenset(name for _, name in listed))
-    for (generation, name), read in in_parallel(lambda one: repository.record(one[1], one[0]), listed, threads):
-        try:
-            seen.records[name] = read.result().lean
-        except (DamageError, RefusedError) as error:
-            seen.damaged[generation] = error.message
-            seen.unread[layout.record_name(generation, name)] = error
-        except ObjectMissingError:
-            continue
+    _read_records(repository, threads, listed, seen)
     for info in repository.store.list(ObjectName("")):
         place, item = layout.place_of(info.name), Item(info.name, info.size, info.modified)
         match place.kind:
@@ -263,3 +258,28 @@ def survey(repository: Repository, threads: int) -> SurveyedStore:
             case layout.ObjectKind.TEMPORARY:
                 seen.uploads.append(item)
     return seen
+
+
+def _read_records(
+    repository: Repository, threads: int, listed: Sequence[tuple[GenerationId, SnapshotName]], seen: SurveyedStore
+) -> None:
+    numbers = 0
+    for (generation, name), read in in_parallel(lambda one: repository.record(one[1], one[0]), listed, threads):
+        try:
+            seen.records[name] = read.result().lean
+            numbers += seen.records[name].range_numbers
+        except (DamageError, RefusedError) as error:
+            seen.damaged[generation] = error.message
+            seen.unread[layout.record_name(generation, name)] = error
+        except ObjectMissingError:
+            continue
+        if numbers > _MOST_NUMBERS:
+            raise _too_much(seen.records)
+
+
+def _too_much(records: Mapping[SnapshotName, Record]) -> StoreError:
+    largest = max(records, key=lambda name: (records[name].range_numbers, name))
+    return StoreError(
+        f"the snapshots on the store name more ranges of sections than a keeper holds in memory; most has '{largest}'",
+        hint="Nothing expires until some are gone. If nobody of yours made it: `backupd expire --false SNAPSHOT`.",
+    )

@@ -17,6 +17,7 @@ from backupd.model.documents import Record
 from backupd.model.ids import SnapshotName
 from backupd.model.ledger import ExpiryBegan, Verified
 from backupd.model.text import stamp
+from backupd.operations.keeper import holds
 from backupd.operations.keeper.false_records import remove_false
 from backupd.operations.keeper.holds import survey
 from backupd.operations.verify import Scope, Tools, note_proven, verify
@@ -220,6 +221,27 @@ def test_what_nobody_knows_of_a_record_takes_no_memory(daily: HandmadeKeeper) ->
     seen = survey(daily.repository, 1).records[name]
     assert seen.extra.keys() == {"handed"}
     assert seen.follows == tuple(reversed(names[-200:]))
+
+
+def test_ranges_without_end_are_named_before_memory_is_full(
+    daily: HandmadeKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thief's records name hundreds of thousands of ranges; the largest is named, and goes by its name."""
+    monkeypatch.setattr(holds, "_MOST_NUMBERS", 60_000)
+    true = daily.backup(0.3, "ada")
+    record = daily.repository.record(true)
+    ranges = [number for first in range(0, 60_000, 2) for number in (first, 1)]
+    name, document = signed_record(
+        msgspec.structs.replace(record, packs=[(record.packs[0][0], ranges, [])]), daily.made.signer
+    )
+    (daily.root / layout.record_name(record.generation, name)).write_bytes(document)
+    with pytest.raises(StoreError, match=f"than a keeper holds in memory; most has '{name}'"):
+        daily.plan()
+    with daily.census() as cache:
+        assert remove_false(daily.keeper, "disk", [name], cache).objects == 1
+    assert [one.snapshot.name for one in daily.plan().decisions] == [true]
+    packed = survey(daily.repository, 1).records[true].packs
+    assert all(one.itemsize == 8 for _, *both in packed for one in both)
 
 
 def test_more_snapshots_than_an_entry_holds_are_named_in_several(
