@@ -16,7 +16,7 @@ from backupd.planning.load_order import Circle
 from backupd.planning.restore import TablePlan
 from backupd.postgres.connect import Source
 from backupd.postgres.target.early_keys import early_keys
-from backupd.postgres.target.load import Loader
+from backupd.postgres.target.load import Loader, fits_one_page
 
 SECRET = "hidden-marker"
 
@@ -55,6 +55,23 @@ def test_rows_keep_their_order(database: Database, loaded: Callable[..., None]) 
     loaded(database, plan("t", 5000, 3), b"".join(rows[:5]), b"".join(rows[5:3000]), b"".join(rows[3000:]))
     assert [row[0] for row in database.sql("SELECT id FROM public.t")] == list(range(5000))
     assert database.sql("SELECT pg_relation_size('public.t', 'vm') > 0") == [(True,)]
+
+
+def test_small_tables_are_not_emptied_before(database: Database, loaded: Callable[..., None]) -> None:
+    """Rows that cannot but lie in one page are in order without; those of a table that spreads them are not small."""
+    columns = ", ".join(f"c{place} name" for place in range(20))
+    named = tuple(f"c{place}" for place in range(20))
+    rows = [b"\t".join([b"%d" % number] * 20) + b"\n" for number in range(4)]
+    for name, options, emptied in (("t", "", False), ("spread", "WITH (fillfactor = 20)", True)):
+        database.sql(f"CREATE TABLE public.{name} ({columns}) {options}")
+        made = f"SELECT pg_relation_filenode('public.{name}')"
+        before = database.sql(made)
+        loaded(database, TablePlan("public", name, named, 4, sum(map(len, rows)), 1), b"".join(rows))
+        assert (database.sql(made) != before) == emptied
+        assert database.sql(f"SELECT c0 FROM public.{name}") == [(str(number),) for number in range(4)]
+    assert database.sql("SELECT max((ctid::text::point)[0]) FROM public.t") == [(0.0,)]
+    assert not fits_one_page(TablePlan("public", "t", named, 6, 600, 1))
+    assert fits_one_page(TablePlan("public", "t", named, 1, 1 << 30, 1))
 
 
 def test_a_refused_row_is_told_by_its_place(database: Database, loaded: Callable[..., None]) -> None:
