@@ -199,7 +199,8 @@ class Cluster:
 def _failed(program: str, status: int) -> SourceError:
     return SourceError(
         f"the scratch server's {program} failed with exit status {status}",
-        hint="Look for room on the disk of drill.scratch_dir.",
+        hint=f"Look for room on the disk of drill.scratch_dir. Run by hand into an empty folder, {program} says what it "
+        "lacks.",
     )
 
 

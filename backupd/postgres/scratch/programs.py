@@ -43,11 +43,18 @@ class ServerPrograms:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """Return the folders of the installation: its own, and those of libraries that lie elsewhere."""
+        """Return the folders of the installation: its own, and those of files and libraries that lie elsewhere.
+
+        Debian's files lie beside `lib`, also in a copy of its packages somewhere else.
+        """
         command = ["ldd", *(str(self.folder / program) for program in SERVER)]
         output = subprocess.run(command, check=False, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
         found = re.findall(r"=> (/.*)/[^/]+ \(0x", output.stdout)
-        return tuple(sorted({str(self.folder.parent), *(str(Path(folder).resolve()) for folder in found)}))
+        own = [self.folder.parent]
+        if own[0].parent.name == "postgresql":
+            own.append(self.folder.parents[3] / "share" / "postgresql" / own[0].name)
+        there = {str(folder) for folder in own if folder.is_dir()}
+        return tuple(sorted(there | {str(Path(folder).resolve()) for folder in found}))
 
 
 def find_server(folders: Sequence[Path], major: int, search: str | None = None) -> ServerPrograms:
