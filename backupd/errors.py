@@ -62,6 +62,10 @@ class BrokenKeysError(SourceError):
     """Foreign keys cannot hold: rows refer to rows that are not there."""
 
 
+class ExtensionRefusedError(SourceError):
+    """A server cannot make an extension: it lacks its files or settings, or makes it in another database only."""
+
+
 class SourceAuthError(SourceError):
     """PostgreSQL does not let us in: password, certificate, or its own rules. Never tried again."""
 

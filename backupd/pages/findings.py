@@ -84,6 +84,7 @@ FINDINGS: Final = {
     "sourcegone": "the connection to PostgreSQL broke",
     "sourcebusy": "PostgreSQL was busy, or it took longer than it may",
     "brokenkeys": "rows refer to what was left out",
+    "extensionrefused": "the server of the drill could not make an extension of the database",
     "sourceauth": "PostgreSQL did not let the drill in",
     "unmapped": "the configured tenancy does not cover a table",
     "store": "the store refused",

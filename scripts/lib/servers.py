@@ -60,7 +60,8 @@ def start_region(
     Raises postgres.PostgresUnavailableError.
     """
     wanted = major or next((one for one in PREFERRED if one in postgres.installations()), PREFERRED[0])
-    server = stack.enter_context(postgres.running(wanted, {**postgres.FAST, "shared_buffers": "256MB", **settings}))
+    usual = {**postgres.FAST, "shared_buffers": "256MB", "max_locks_per_transaction": "512"}
+    server = stack.enter_context(postgres.running(wanted, {**usual, **settings}))
     password = secrets.token_hex(12)
     server.sql("postgres", f"CREATE ROLE {READER} LOGIN BYPASSRLS PASSWORD '{password}' IN ROLE pg_read_all_data")
     if "summarize_wal" in settings:

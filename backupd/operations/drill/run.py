@@ -21,7 +21,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import backupd
-from backupd.errors import BackupdError, DamageError, ObjectMissingError, SourceError, SpoolFullError
+from backupd.errors import (
+    BackupdError,
+    DamageError,
+    ExtensionRefusedError,
+    ObjectMissingError,
+    SourceError,
+    SpoolFullError,
+)
 from backupd.model.documents import RepositoryInfo
 from backupd.model.ids import DrillId
 from backupd.model.report import (
@@ -242,11 +249,16 @@ class _Drill:
         self._made.checks[CheckName.DISPOSAL] = verdict
 
     def stopped(self, error: BackupdError) -> None:
-        """Turn an error into a check: damage fails the backup, and so does a restore that PostgreSQL refuses."""
+        """Turn an error into a check: damage fails the backup, and so does a restore that PostgreSQL refuses.
+
+        An extension that this server cannot make says nothing of the backup: then there is no verdict.
+        """
         self._made.error = error
         code = type(error).__name__.removesuffix("Error").lower()
         if isinstance(error, DamageError | ObjectMissingError):
             name, verdict = CheckName.AUTHENTIC, "fail"
+        elif isinstance(error, ExtensionRefusedError):
+            name, verdict = CheckName.EQUALITY, "error"
         elif self._made.loading and isinstance(error, SourceError) and not error.retryable:
             name, verdict = CheckName.EQUALITY, "fail"
         else:

@@ -199,8 +199,8 @@ class Cluster:
 def _failed(program: str, status: int) -> SourceError:
     return SourceError(
         f"the scratch server's {program} failed with exit status {status}",
-        hint=f"Look for room on the disk of drill.scratch_dir. Run by hand into an empty folder, {program} says what it "
-        "lacks.",
+        hint=f"Look for room on the disk of drill.scratch_dir. By hand, in an empty folder, {program} says what is "
+        "wrong.",
     )
 
 

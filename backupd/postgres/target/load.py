@@ -2,8 +2,8 @@
 refer to each other in a circle share one. Partitions whose rows may belong elsewhere here are filled through a root.
 
 `TRUNCATE` and `COPY … WITH (FREEZE)` in that same transaction keep the rows in the order they were sent; without them,
-a server may put rows of mixed width elsewhere (`backupd manual design`, Order of rows). Rows that all fit into the first
-page cannot be put anywhere else, so a small table needs neither: for thousands of tables that is a third of the time.
+a server may put rows of mixed width elsewhere (`backupd manual design`, Order of rows). Rows that all fit into the
+first page cannot be put anywhere else, so a small table needs neither: thousands are filled in a third of the time.
 """
 
 from __future__ import annotations
@@ -47,6 +47,10 @@ _BY_CHECK = (
     "A check of it does not hold for rows as they are here: it may look into a table that has other rows now, or none "
     "yet. --keep-going names the table, leaves its rows out and restores the rest, as pg_restore does."
 )
+_BY_VALUE = (
+    "A value of it names something that is not there, as those of a column of type regrole or regclass do. Make that "
+    "first (roles: --globals). --keep-going names the table, leaves its rows out and restores the rest."
+)
 _HINTS = {**dict.fromkeys(_NOT_FOUND, _BY_PATH), "23514": _BY_CHECK}
 _OF_EXTENSIONS = """
 SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -63,11 +67,11 @@ _PAGE = 7_900
 """Bytes for rows in an empty page of a table that leaves no space for later."""
 _OF_A_ROW, _OF_A_VALUE, _OF_A_CHARACTER = 32, 72, 8
 """Bytes that a row takes at most of a page besides its values, and a value besides and for the characters of its text:
-a name takes 64 whatever its length, and each number of an array of one digit 8."""
+a name takes 64 always, and each number of an array of one digit 8."""
 
 
 def fits_one_page(table: TablePlan) -> bool:
-    """Check whether a table's rows surely lie in one page, whatever their types."""
+    """Check whether a table's rows surely lie in one page, of any types."""
     return (
         table.rows * (_OF_A_ROW + _OF_A_VALUE * len(table.columns)) + _OF_A_CHARACTER * table.bytes <= _PAGE
         or table.rows == 1
@@ -339,4 +343,6 @@ class _Table:
         row = _ROW.match(error.diag.context or "")
         where = f"{self.where}, row {row[1]}" if row else self.where
         hint = _HINTS.get(error.sqlstate or "", refused.hint)
+        if hint == _BY_PATH and row and (error.diag.context or "")[row.end() :].startswith(", column "):
+            hint = _BY_VALUE
         return type(refused)(f"{refused.message}, at {where}", hint=hint)

@@ -15,7 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import IO, cast
 
-from backupd.errors import BrokenKeysError, ConfigError, DamageError, RefusedError, SourceError, SourceGoneError
+from backupd.errors import (
+    BrokenKeysError,
+    ConfigError,
+    DamageError,
+    ExtensionRefusedError,
+    RefusedError,
+    SourceError,
+    SourceGoneError,
+)
 from backupd.postgres.client_programs import Client, Programs, client, find_programs
 from backupd.postgres.connect import Connection, Source, resolved
 from backupd.postgres.schema.archive import ArchiveReader, Entry, join_archive, unpack_entries
@@ -342,10 +350,12 @@ _WITHOUT = (
     "rows only."
 )
 _KEEP_GOING = "--keep-going names what is refused, leaves it out and restores the rest; the server's log says more."
-_BOUND_TO_A_NAME = (
-    "Some extensions, as pg_cron, can be made in a database of one name only, and a restore fills one of another name "
-    f"first: `restore files` writes files that are loaded under the own name. {_KEEP_GOING}"
+_OF_EXTENSIONS = (
+    "Some want their library in the server's shared_preload_libraries; for drills, drill.target_dsn names such a one. "
+    "Some, as pg_cron, can be made in a database of one name only, and a restore fills one of another name first: "
+    f"`restore files` writes files that are loaded under the own name. {_KEEP_GOING}"
 )
+_SETTING = "^unrecognized configuration parameter"
 _MEANINGS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
     (re.compile(mark), meaning, hint)
     for mark, meaning, hint in (
@@ -366,7 +376,7 @@ _MEANINGS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
         ("^collation .* does not exist", "a collation does not exist (sqlstate 42704)", "Install its locale, or ICU."),
         ("^ICU is not supported", "the server has no ICU (sqlstate 0A000)", "Restore into a server built with ICU."),
         ("^unsupported XML", "the server has no XML (sqlstate 0A000)", "Restore into a server built with libxml."),
-        ("^unrecognized configuration parameter", "a setting is unknown (sqlstate 42704)", "Compare the versions."),
+        (_SETTING, "a setting is unknown (sqlstate 42704)", "Compare the versions."),
         ("^permission denied", "insufficient privilege (sqlstate 42501)", "Restore as a superuser."),
         ("^must be ", "insufficient privilege (sqlstate 42501)", "Restore as a superuser."),
         ("^out of shared memory", "out of shared memory (sqlstate 53200)", "Raise max_locks_per_transaction."),
@@ -401,7 +411,11 @@ def failure(stage: str, status: int, words: bytes) -> SourceError | RefusedError
     error = _STATE.search(text)
     for mark, meaning, hint in _MEANINGS:
         if error and mark.search(error[1]):
+            if extension:
+                own = _OF_EXTENSIONS if mark.pattern == _SETTING else hint
+                return ExtensionRefusedError(f"{stage} failed{where}: {meaning}", hint=own)
             family = BrokenKeysError if mark.pattern == _BROKEN_KEY else SourceError
             return family(f"{stage} failed{where}: {meaning}", hint=hint)
-    hint = _BOUND_TO_A_NAME if extension else _KEEP_GOING
-    return SourceError(f"{stage} failed{where} (pg_restore's exit status {status})", hint=hint)
+    if extension:
+        return ExtensionRefusedError(f"{stage} failed{where}", hint=_OF_EXTENSIONS)
+    return SourceError(f"{stage} failed{where} (pg_restore's exit status {status})", hint=_KEEP_GOING)

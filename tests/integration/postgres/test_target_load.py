@@ -86,6 +86,15 @@ def test_a_refused_row_is_told_by_its_place(database: Database, loaded: Callable
     assert database.sql("SELECT count(*) FROM public.t") == [(0,)]
 
 
+def test_a_value_that_names_what_is_not_there_is_told_so(database: Database, loaded: Callable[..., None]) -> None:
+    """It is the value, and not a function of the table, that finds nothing; the name is not said."""
+    database.sql("CREATE TABLE public.t (id int, t regrole)")
+    with pytest.raises(SourceError, match="row 2") as caught:
+        loaded(database, plan("t", 2), b"1\tpg_monitor\n2\t%s\n" % SECRET.encode())
+    assert "regrole" in caught.value.hint
+    assert SECRET not in caught.value.message + caught.value.hint
+
+
 def test_a_piece_that_ends_within_a_row_is_damage(database: Database, loaded: Callable[..., None]) -> None:
     """Two pieces are never glued together into one row."""
     database.sql("CREATE TABLE public.t (id int, t text)")

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from doubles.paths import ROOT, TESTS
@@ -19,7 +20,7 @@ from backupd.clock import SystemClock
 from backupd.model.documents import RepositoryInfo
 from backupd.model.report import Check, CheckName, Objectives
 from backupd.model.text import stamp
-from backupd.operations.drill import DrillEnvironment, DrillPlace, DrillRequest, drill
+from backupd.operations.drill import DrillEnvironment, DrillPlace, DrillRequest, drill, run
 from backupd.operations.drill.types import checks_reported
 from backupd.pages import render_report
 from backupd.pages.findings import FINDINGS, sentence
@@ -166,3 +167,20 @@ def test_a_check_whose_turn_it_was_not_is_not_called_unreached() -> None:
     damaging = [Check.of(CheckName.DAMAGE, "pass", 2)]
     told = {one.name: [found.code for found in one.findings] for one in checks_reported(damaging, damage=True)}
     assert (told[CheckName.DAMAGE], told[CheckName.EQUALITY]) == ([], ["not-asked"])
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (errors.SourceError("pre-data failed"), "fail"),
+        (errors.ExtensionRefusedError("pre-data failed at CREATE EXTENSION x"), "error"),
+        (errors.SourceBusyError("busy"), "error"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else type(one).__name__,
+)
+def test_what_the_drills_server_lacks_is_no_failure_of_the_backup(error: errors.BackupdError, verdict: str) -> None:
+    """Nor a pass: there is no verdict, and the message names what it lacks."""
+    made = SimpleNamespace(loading=True, checks={}, error=None)
+    run._Drill.stopped(SimpleNamespace(_made=made, _request=SimpleNamespace(damage=False)), error)
+    assert made.checks[CheckName.EQUALITY].verdict == verdict
+    assert made.error is error

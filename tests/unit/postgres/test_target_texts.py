@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backupd.errors import RefusedError, SourceError, SourceGoneError
+from backupd.errors import ExtensionRefusedError, RefusedError, SourceError, SourceGoneError
 from backupd.postgres.schema.statements import renamed
 from backupd.postgres.target.pg_restore import failure
 
@@ -72,12 +72,22 @@ def test_a_missing_role_names_the_option_that_makes_it() -> None:
         ("CREATE TABLE public.t (", "function f(text) does not exist", "search_path"),
         ("CREATE INDEX i ON public.t", "said by a function", "--keep-going"),
         ("CREATE EXTENSION IF NOT EXISTS pg_cron WITH", "can only create extension in database x", "restore files"),
+        ("CREATE EXTENSION IF NOT EXISTS pg_cron WITH", 'unrecognized configuration parameter "x"', "preload"),
     ],
 )
 def test_what_stops_a_restore_names_the_way_on(command: str, error: str, said: str) -> None:
     """The log of a server may be off, or somebody else's."""
     words = f"pg_restore: error: could not execute query: ERROR:  {error}\nCommand was: {command}\n"
     assert said in failure("pre-data", 1, words.encode()).hint
+
+
+def test_an_extension_that_is_refused_is_told_apart() -> None:
+    """It is named, which is never data: what it lacks is the server's, and says nothing of the backup."""
+    words = 'pg_restore: error: ERROR:  could not access file "x"\nCommand was: CREATE EXTENSION IF NOT EXISTS hstore'
+    refused = failure("pre-data", 1, words.encode())
+    assert isinstance(refused, ExtensionRefusedError)
+    assert "hstore" in refused.message
+    assert "Install" in refused.hint
 
 
 def test_a_server_that_goes_away_and_an_archive_too_new_are_told_apart() -> None:
