@@ -63,9 +63,12 @@ def _doubts(line: TenancyLine) -> Iterator[str]:
         yield '  Give them a tenant, or set null_tenant = "shared": in a rule for the table, or in tenancy for all.'
     elif line.without:
         yield f"without a tenant: {line.table}: {_of(line.without, line)}, which are shared"
+    ways = ", ".join(way.rule for way in line.ways)
     if line.apart:
-        ways = ", ".join(way.rule for way in line.ways)
         yield f"in doubt: {line.table}: {_of(line.apart, line)} would be another tenant's by {ways}"
+    if line.missed:
+        yield f"in doubt: {line.table}: {_of(line.missed, line)} without a tenant would be one's by {ways}"
+    if line.apart or line.missed:
         yield "  A rule for the table says which is meant."
 
 

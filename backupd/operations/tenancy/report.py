@@ -109,6 +109,7 @@ class _Scene:
             counted=None if counts is None else counts.rows,
             sampled=counts is not None and counts.sampled,
             without=0 if counts is None else counts.rows - counts.named[0],
+            missed=0 if counts is None else counts.missed,
             refuses=not one.null_to_shared,
             apart=0 if counts is None else counts.apart,
         )
@@ -172,5 +173,6 @@ def _sum(one: TenancyLine, other: TenancyLine) -> TenancyLine:
         counted=(one.counted or 0) + (other.counted or 0),
         sampled=one.sampled or other.sampled,
         without=one.without + other.without,
+        missed=one.missed + other.missed,
         apart=one.apart + other.apart,
     )

@@ -55,6 +55,8 @@ class TenancyLine:
     sampled: bool = False
     without: int = 0
     """Of the counted rows of a mapped table, those whose tenant is NULL."""
+    missed: int = 0
+    """Of these, those that another way leads to a tenant: shared, they would outlive its purge."""
     refuses: bool = False
     """Whether a backup stops at such rows; otherwise they are shared."""
     apart: int = 0
@@ -65,7 +67,7 @@ class TenancyLine:
     @property
     def settled(self) -> bool:
         """True when a backup would take the table, and no row speaks against how."""
-        return self.mapped and not (self.without and self.refuses) and not self.apart
+        return self.mapped and not (self.without and self.refuses) and not self.apart and not self.missed
 
 
 @dataclass(frozen=True, slots=True)

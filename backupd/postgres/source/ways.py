@@ -43,6 +43,8 @@ class WayCounts:
     """Rows that each way leads to a tenant."""
     apart: int
     """Rows that two of the ways lead to different tenants."""
+    missed: int
+    """Rows that the first way leads to nobody, and another one to a tenant."""
     sampled: bool
 
 
@@ -57,10 +59,10 @@ def count_ways(
         with connection.transaction():
             connection.execute(f"SET LOCAL lock_timeout = '{milliseconds(SHORT_WAIT)}'".encode())
             connection.execute(f"SET LOCAL statement_timeout = '{milliseconds(_PATIENCE)}'".encode())
-            rows, apart, *named = connection.execute(_query(table, ways, blocks).encode()).fetchall()[0]
+            rows, apart, missed, *named = connection.execute(_query(table, ways, blocks).encode()).fetchall()[0]
     except _REFUSED:
         return None
-    return WayCounts(rows, tuple(named), apart, blocks >= SAMPLED_FROM)
+    return WayCounts(rows, tuple(named), apart, missed, blocks >= SAMPLED_FROM)
 
 
 def _query(table: Table, ways: Sequence[Column | ForeignKeyPath], blocks: int) -> str:
@@ -73,7 +75,9 @@ def _query(table: Table, ways: Sequence[Column | ForeignKeyPath], blocks: int) -
         if place
     ]
     apart = f"pg_catalog.count(*) FILTER (WHERE {' OR '.join(differ)})" if differ else "0"
+    led = " OR ".join(f"{tenant} IS NOT NULL" for tenant, _ in found[1:])
+    missed = f"pg_catalog.count(*) FILTER (WHERE {found[0][0]} IS NULL AND ({led}))" if led else "0"
     named = ", ".join(f"pg_catalog.count({tenant})" for tenant, _ in found)
     source = from_clause(table.name, whole=table.kind is TableKind.PARTITIONED)
     joins = "".join(joined for _, joined in found)
-    return f"SELECT pg_catalog.count(*), {apart}, {named} {source} AS t{sample}{joins}"  # names are quoted
+    return f"SELECT pg_catalog.count(*), {apart}, {missed}, {named} {source} AS t{sample}{joins}"  # names are quoted

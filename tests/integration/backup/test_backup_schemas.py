@@ -16,6 +16,7 @@ from doubles.stores.snapshots import look
 from fix_postgres import Database
 from fix_regions import Region
 
+from backupd.cli.tenancy_lines import tenancy_lines
 from backupd.config.load import parse
 from backupd.model.ids import RegionName
 from backupd.model.tenancy import Tenancy
@@ -151,6 +152,34 @@ def test_what_is_proposed_stops_where_rows_disagree(pg15: Server, make_database:
         'tables = [{ match = ["public.line"], path = ["orders"] }]',
     )
     assert reported(database, ruled).complete
+
+
+def test_rows_that_only_another_way_leads_to_a_tenant_are_in_doubt(
+    pg15: Server, make_database: Callable[..., Database]
+) -> None:
+    """Shared, as their nearest key says nothing of them, they would outlive the tenant's purge."""
+    database = make_database(pg15)
+    database.sql(
+        "CREATE TABLE tenant (id int PRIMARY KEY)",
+        "CREATE TABLE part (id int PRIMARY KEY, tenant int REFERENCES tenant)",
+        "CREATE TABLE plan (id int PRIMARY KEY, tenant int NOT NULL REFERENCES tenant)",
+        "CREATE TABLE stage (id int PRIMARY KEY, plan int NOT NULL REFERENCES plan)",
+        "CREATE TABLE line (part int NOT NULL REFERENCES part, stage int NOT NULL REFERENCES stage)",
+        "INSERT INTO tenant VALUES (1)",
+        "INSERT INTO part VALUES (1, 1), (2, NULL)",
+        "INSERT INTO plan VALUES (1, 1)",
+        "INSERT INTO stage VALUES (1, 1)",
+        "INSERT INTO line VALUES (1, 1), (2, 1), (2, 1)",
+    )
+    tenancy = 'tenancy = { kind = "column", table = "public.tenant", null_tenant = "shared" }'
+    rule = 'tables = [{ match = ["public.part"], column = "tenant" }'
+    report = reported(database, configured(tenancy, f"{rule}]"))
+    (line,) = (one for one in report.lines if not one.settled)
+    assert (line.table, line.route, line.missed, line.counted) == ("public.line", "path part > tenant", 2, 3)
+    assert 'in doubt: public.line: 2 of 3 rows without a tenant would be one\'s by path = ["stage"]' in list(
+        tenancy_lines("be", report)
+    )
+    assert reported(database, configured(tenancy, f'{rule}, {{ match = ["public.line"], path = ["part"] }}]')).complete
 
 
 def test_where_rules_exist_the_block_is_of_further_entries(
