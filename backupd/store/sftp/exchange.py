@@ -25,7 +25,7 @@ from backupd.store.sftp import wire
 from backupd.store.sftp.channel import Flight
 from backupd.store.sftp.download import is_file, read_range
 from backupd.store.sftp.session import Session, handle_of, require_granted
-from backupd.store.sftp.upload import UploadContext, UploadJob, fill, holds, stage, sync_request
+from backupd.store.sftp.upload import UploadContext, UploadJob, fill, holds, open_folder, renamed, stage, sync_request
 from backupd.store.sftp.wire import Attributes, Code, Handle, Mode, Reply, Status
 
 _WINDOW = 4 << 20
@@ -44,11 +44,10 @@ def replace(session: Session, job: UploadJob, context: UploadContext) -> None:
     staged = stage(session, job, context)
     done = False
     try:
-        fill(session, job, context, staged)
-        renamed = _exchange(session, job)
+        answer = _exchange(session, job, fill(session, job, context, staged))
         done = holds(session, job)
         if not done:
-            raise _failure(renamed, job.name)
+            raise _failure(answer, job.name)
     finally:
         if not done and session.alive:
             session.discard(job.staging)
@@ -82,10 +81,10 @@ def recompose(session: Session, job: Recomposition, context: UploadContext) -> N
         done = False
         try:
             _compose(session, job, old, new)
-            renamed = _exchange(session, target, job.size)
+            answer = _exchange(session, target, None, job.size)
             done = _stands(session, job)
             if not done:
-                raise _failure(renamed, target.name)
+                raise _failure(answer, target.name)
         finally:
             if not done and session.alive:
                 session.discard(target.staging)
@@ -120,6 +119,7 @@ def _given_stand(session: Session, job: Recomposition, handle: Handle) -> bool:
 def _compose(session: Session, job: Recomposition, old: Handle, new: Handle) -> None:
     """Write the new content, sync and verify it, and close it. Raises StoreError when the store does not hold it."""
     target = job.target
+    closed: Reply = Status(Code.CONNECTION_LOST)
     try:
         written = _Written(session, target.name, new)
         for at, data in given(job.pieces):
@@ -226,25 +226,37 @@ def _windows(session: Session, handle: Handle, piece: Kept, name: ObjectName) ->
         yield done, data
 
 
-def _exchange(session: Session, job: UploadJob, size: int | None = None) -> Reply:
-    """Rename the temporary object over the final one, which must be there, and have `size` bytes if that is given."""
-    (seen,) = session.channel.ask(wire.lstat(job.path))
+def _exchange(session: Session, job: UploadJob, folder: Reply | None, size: int | None = None) -> Reply:
+    """Rename the temporary object over the final one, which must be there, and have `size` bytes if that is given.
+
+    `folder` is the answer to `open_folder`, or None where it was not asked yet.
+    """
+    seen, *opened = session.channel.ask(wire.lstat(job.path), *([] if folder is not None else [open_folder(job.path)]))
+    folder = opened[0] if opened else folder
+    try:
+        _require_there(seen, job, size)
+    except StoreError:
+        if isinstance(folder, Handle) and session.alive:
+            session.channel.ask(wire.close(folder))
+        raise
+    return renamed(session, wire.exchange(job.staging, job.path), folder)
+
+
+def _require_there(seen: Reply, job: UploadJob, size: int | None) -> None:
     require_granted(seen, job.name)
     if not isinstance(seen, Attributes) or not is_file(seen):
         raise StoreError(f"{job.name!r} is not a plain object on the store")
     if size not in (None, seen.size):
         raise changed_meanwhile(job.name)
-    (renamed,) = session.channel.ask(wire.exchange(job.staging, job.path))
-    return renamed
 
 
-def _failure(renamed: Reply, name: ObjectName) -> StoreError:
+def _failure(answer: Reply, name: ObjectName) -> StoreError:
     """Make the error for an object that was not replaced, from the answer to the rename."""
-    if isinstance(renamed, Status) and renamed.code in {Code.PERMISSION_DENIED, Code.UNSUPPORTED}:
+    if isinstance(answer, Status) and answer.code in {Code.PERMISSION_DENIED, Code.UNSUPPORTED}:
         return _refused(name)
-    answer = "refused" if isinstance(renamed, Status) and not renamed.ok else "granted, and did not do"
+    what = "refused" if isinstance(answer, Status) and not answer.ok else "granted, and did not do"
     return StoreError(
-        f"the store {answer} the replacement of {name!r}", hint="Check the account's permissions and its quota."
+        f"the store {what} the replacement of {name!r}", hint="Check the account's permissions and its quota."
     )
 
 

@@ -6,7 +6,7 @@
 2. Write, with many requests in flight and every answer checked.
 3. Compare the size, and sync.
 4. Verify: small objects are read back in the same batch, others are hashed by the server or else read back.
-5. Rename to the final name, which the server refuses when that is taken.
+5. Rename to the final name, which the server refuses when that is taken, and sync the folder that has it now.
 """
 
 from __future__ import annotations
@@ -71,8 +71,7 @@ def put(session: Session, job: UploadJob, context: UploadContext) -> None:
         return
     published = False
     try:
-        fill(session, job, context, handle)
-        published = _publish(session, job, context)
+        published = _publish(session, job, context, fill(session, job, context, handle))
         if not published:
             _settle(session, job, context)
     finally:
@@ -113,15 +112,16 @@ def _staged(opened: Reply, job: UploadJob, context: UploadContext) -> Handle:
     return handle
 
 
-def fill(session: Session, job: UploadJob, context: UploadContext, handle: Handle) -> None:
+def fill(session: Session, job: UploadJob, context: UploadContext, handle: Handle) -> Reply | None:
     """Write, sync and verify the job's content in the temporary object, and close it.
 
-    Raises StoreError when the store does not hold the right bytes, and the errors of `require_granted`.
+    Returns the answer to `open_folder` where it was asked along. Raises StoreError when the store does not hold the
+    right bytes, and the errors of `require_granted`.
     """
     job.source.seek(0)
     if job.size <= session.channel.write_size:
-        _fill_small(session, job, context, handle)
-        return
+        return _fill_small(session, job, context, handle)
+    closed: Reply = Status(Code.CONNECTION_LOST)
     try:
         _write(session, job, handle)
         size, synced = session.channel.ask(wire.fstat(handle), sync_request(session, handle))
@@ -136,25 +136,33 @@ def fill(session: Session, job: UploadJob, context: UploadContext, handle: Handl
         if session.alive:
             (closed,) = session.channel.ask(wire.close(handle))
     require_granted(closed, job.name)
+    return None
 
 
-def _fill_small(session: Session, job: UploadJob, context: UploadContext, handle: Handle) -> None:
+def _fill_small(session: Session, job: UploadJob, context: UploadContext, handle: Handle) -> Reply | None:
     data = _take(job.source, job.size)
     folder_requests = session.mkdir_requests(context.missing_folders(job.path))
-    written, synced, size, again, closed, *_ = session.channel.ask(
+    written, synced, size, again, closed, *_, folder = session.channel.ask(
         wire.write(handle, 0, data),
         sync_request(session, handle),
         wire.fstat(handle),
         wire.read(handle, 0, len(data)),
         wire.close(handle),
         *folder_requests,
+        open_folder(job.path),
     )
-    for reply in (written, synced, closed):
-        require_granted(reply, job.name)
-    _check_size(size, job)
-    back = again.value if isinstance(again, wire.Data) else b""
-    if hashlib.sha256(back).hexdigest() != job.sha256:
-        raise _damaged(job)
+    try:
+        for reply in (written, synced, closed):
+            require_granted(reply, job.name)
+        _check_size(size, job)
+        back = again.value if isinstance(again, wire.Data) else b""
+        if hashlib.sha256(back).hexdigest() != job.sha256:
+            raise _damaged(job)
+    except StoreError:
+        if isinstance(folder, Handle) and session.alive:
+            session.channel.ask(wire.close(folder))
+        raise
+    return folder
 
 
 def _write(session: Session, job: UploadJob, handle: Handle) -> None:
@@ -206,23 +214,43 @@ def _read_back(session: Session, job: UploadJob, handle: Handle) -> bool:
     return digest.hexdigest() == job.sha256
 
 
-def _publish(session: Session, job: UploadJob, context: UploadContext) -> bool:
+def open_folder(path: str) -> SftpRequest:
+    """Return the request that opens an object's folder as a file, as `renamed` needs it; a server may refuse that."""
+    return wire.open_file(path.rpartition("/")[0] or ".", Mode.READ)
+
+
+def renamed(session: Session, rename: SftpRequest, folder: Reply | None) -> Reply:
+    """Send a rename, and return its answer once the name is on the server's disk, too.
+
+    `folder` is the answer to `open_folder`. SFTP has no request that syncs a folder; but OpenSSH opens one for reading
+    like a file, and syncs what it opened. Where a server does not, names come to its disk in its own time.
+    """
+    if not isinstance(folder, Handle):
+        return session.channel.ask(rename)[0]
+    if not session.offers("fsync@openssh.com"):
+        return session.channel.ask(rename, wire.close(folder))[0]
+    return session.channel.ask(rename, wire.fsync(folder), wire.close(folder))[0]
+
+
+def _publish(session: Session, job: UploadJob, context: UploadContext, folder: Reply | None) -> bool:
     """Rename the temporary object to its final name; return False when that name is taken."""
-    if job.size > session.channel.write_size:
-        session.channel.ask(*session.mkdir_requests(context.missing_folders(job.path)))
-    (renamed,) = session.channel.ask(wire.rename(job.staging, job.path))
-    if isinstance(renamed, Status) and renamed.code == Code.NO_SUCH_FILE:
+    if folder is None:
+        making = session.mkdir_requests(context.missing_folders(job.path))
+        *_, folder = session.channel.ask(*making, open_folder(job.path))
+    answer = renamed(session, wire.rename(job.staging, job.path), folder)
+    if isinstance(answer, Status) and answer.code == Code.NO_SUCH_FILE:
         # Somebody else emptied the folder, and so removed it, since we saw it.
         session.make_folders(job.path)
-        (renamed,) = session.channel.ask(wire.rename(job.staging, job.path))
-    if isinstance(renamed, Status) and renamed.ok:
+        (folder,) = session.channel.ask(open_folder(job.path))
+        answer = renamed(session, wire.rename(job.staging, job.path), folder)
+    if isinstance(answer, Status) and answer.ok:
         context.know_folders(job.path)
         return True
     # The status of a taken name is the same as of a full disk: look.
     (seen,) = session.channel.ask(wire.lstat(job.path))
     if isinstance(seen, Attributes):
         return False
-    require_granted(renamed, job.name)
+    require_granted(answer, job.name)
     raise wire.ProtocolError("no status for a rename")
 
 
