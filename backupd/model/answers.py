@@ -106,6 +106,11 @@ class UnreadAnswer(msgspec.Struct, frozen=True, kw_only=True):
     differences: list[tuple[int, int]] = []
     """The extents that were not the same: oid of the table and first block of each."""
 
+    @property
+    def news(self) -> bool:
+        """Check whether people do not know yet why everything was read."""
+        return bool(self.reason) and not self.told
+
 
 class BackupReport(msgspec.Struct, frozen=True, kw_only=True):
     """The figures of a snapshot that was published."""
@@ -157,10 +162,13 @@ class BackupAnswer(JobAnswer, frozen=True, kw_only=True):
 
     def figures(self) -> Figures:
         reports = [one.report for one in self.backups if one.report is not UNSET]
-        return _sums(
+        sums = _sums(
             {"rows": one.rows, "read": one.read, "new": one.new, "sent": one.sent, "objects": one.objects}
+            | ({"unread": one.unread.bytes} if one.unread.bytes else {})
             for one in reports
         )
+        why = dict.fromkeys(f"{one.label}: {one.unread.reason}" for one in reports if one.unread.news)
+        return {**sums, **({"read_whole": "; ".join(why)} if why else {})}
 
 
 class StoreIngest(msgspec.Struct, frozen=True, kw_only=True):

@@ -206,7 +206,7 @@ def _lines(name: str, report: BackupReport) -> Iterator[str]:
 def _unread_lines(unread: UnreadAnswer) -> Iterator[str]:
     if unread.extents:
         yield f"  {output.human_bytes(unread.bytes)} of tables not read: no block of them has changed"
-    if unread.reason and not unread.told:
+    if unread.news:
         yield f"  everything was read: {unread.reason}"
     if unread.compared:
         found = counted(len(unread.differences), "difference") if unread.differences else "no difference"

@@ -335,7 +335,8 @@ METRICS = (
     ),
     MetricDefinition(
         "backupd_job_handled_total",
-        "What runs of a job handled: read, sent, new, bytes in bytes; rows, objects, snapshots, tenants in numbers.",
+        "What runs of a job handled: read, unread, sent, new, bytes in bytes; "
+        "rows, objects, snapshots, tenants in numbers.",
         ("region", "kind", "what"),
         lambda one: [((key.region, key.kind, what), number) for (key, what), number in one.state.amounts.items()],
     ),

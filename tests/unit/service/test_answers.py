@@ -36,6 +36,7 @@ from backupd.model.answers import (
     StorePurge,
     StoreVerification,
     SyncAnswer,
+    UnreadAnswer,
     VerifyAnswer,
     decode_answer,
     of_value,
@@ -123,6 +124,24 @@ def test_the_daemon_reads_what_each_job_prints() -> None:
     for kind, answer in SAMPLES.items():
         assert decode_answer(printed(answer), ANSWERS[kind]) == answer
         assert decode_answer(printed(FailedAnswer(error=GONE)), ANSWERS[kind]) == FailedAnswer(error=GONE)
+
+
+@pytest.mark.parametrize(
+    ("unread", "more"),
+    [
+        (UnreadAnswer(bytes=8192), {"unread": 2 * 8192}),
+        (UnreadAnswer(reason="why"), {"read_whole": "app: why"}),
+        (UnreadAnswer(reason="why", told=True), {}),
+    ],
+)
+def test_a_backup_says_what_it_did_not_read_or_why_it_read_everything(
+    unread: UnreadAnswer, more: dict[str, int | str]
+) -> None:
+    """Once for all stores, and once only where the reason stays."""
+    report = msgspec.structs.replace(REPORT, unread=unread)
+    one = DatabaseBackup(region="be", store="a", database="app", report=report)
+    before = BackupAnswer(backups=(one, one)).figures()
+    assert {name: before[name] for name in before if name not in SAMPLES[JobKind.BACKUP].figures()} == more
 
 
 def test_what_the_daemon_makes_of_each_answer() -> None:
