@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from doubles.stores import small_repository
+from doubles.stores.segments import publish_pack, seal_section
 from doubles.stores.small_repository import Content, Rows, SmallRepository, facts
 from fix_recover import Recover
 
@@ -87,6 +89,22 @@ def test_a_number_has_one_meaning(place: Place) -> None:
     )
     result = place.run()
     assert (result.returncode, "defines table 1 otherwise" in result.stderr) == (7, True)
+
+
+def test_a_section_under_another_segments_key_is_damage(place: Place) -> None:
+    """A key in one place shadows no other, also where it opens the section: its purge would take others' rows along."""
+    small = place.small
+    small.snapshot({SHARED: Content((PLANS,)), ACME: Content((PLANS,))})
+    listed = small.repository.sections(small.repository.record(small.repository.snapshots()[-1])).manifests
+    acme, other = (listed[small.pseudonym(name)] for name in (ACME, SHARED))
+    key = small.repository.open_keys(small.identity.secret, [small.generation]).of(other.row)
+    context = dataclasses.replace(acme.context, number=99)
+    sealed = seal_section(context, key, (other.row.keyring, other.row.place), [[b"x"]])
+    pack = publish_pack(small.store, acme.pack.header.context, [sealed])
+    place.named(sorted([*place.packs, (pack.header.sha256, [], [0, 1])]))
+    result = place.run()
+    said = f"does not list segment {small.pseudonym(ACME)} where a pack says"
+    assert (result.returncode, said in result.stderr) == (7, True), result.stderr
 
 
 def test_keyrings_agree_on_a_name(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,14 +64,14 @@ def test_check_says_what_an_identity_opens(small: SmallRepository) -> None:
     assert [keyring.opened for keyring in check_identity(small.repository, first.secret)] == [True, False]
 
 
-def test_a_wrong_identity_is_named_as_wrong_in_under_a_second(small: SmallRepository) -> None:
+def test_a_wrong_identity_is_named_as_wrong_at_once(small: SmallRepository) -> None:
     """By its fingerprint, with those that would do."""
     small.snapshot({SHARED: CONTENT})
     stranger = suite.generate()
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(KeyRefusedError, match=suite.fingerprint(stranger.public)) as refusal:
         check_identity(small.repository, stranger.secret)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert suite.fingerprint(small.identity.public) in refusal.value.hint
 
 

@@ -100,6 +100,20 @@ def test_a_header_that_is_not_its_names_is_damage(
     assert pack.name in caught.value.message
 
 
+@pytest.mark.parametrize("at", [1, 40, 44, 48, 50, 66], ids=["sha256", "length", "number", "key", "keyring", "segment"])
+def test_a_row_of_a_header_is_held_by_the_packs_name(
+    segment: HandmadeSegment, pack: OpenPack, root_of: Callable[..., Path], at: int
+) -> None:
+    """Also where the header can be read, and says something else of its last section than when it was named."""
+    path = root_of(segment.store) / pack.name
+    path.chmod(0o600)
+    data = bytearray(path.read_bytes())
+    data[len(pack.header.raw) - at] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(DamageError, match=r"header of '.*' does not have the hash its name says"):
+        reopened(segment.store, pack)
+
+
 def test_a_map_of_other_sections_is_damage(
     segment: HandmadeSegment, pack: OpenPack, root_of: Callable[..., Path]
 ) -> None:
