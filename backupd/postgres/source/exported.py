@@ -39,6 +39,15 @@ WHERE a.application_name = %s AND a.usename = SESSION_USER AND a.pid <> pg_catal
 """
 """Query that ends our readers: a statement whose output nobody takes at the moment can be ended, but not cancelled."""
 
+_STRANGERS = """
+SELECT l.pid FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
+WHERE l.locktype = 'advisory' AND l.granted AND l.classid = %s AND l.objid = %s AND l.objsubid = 1
+  AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+  AND a.usesysid <> (SELECT o.oid FROM pg_catalog.pg_roles o WHERE o.rolname = SESSION_USER)
+  AND NOT (r.rolbypassrls OR r.rolsuper)
+"""
+"""Query for sessions that hold the lock and cannot be backups: their role cannot read everything."""
 _LOCKABLE = """
 SELECT c.oid, n.nspname, c.relname FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -214,6 +223,13 @@ def refuse_pooler(connection: Connection) -> None:
 def _claim(connection: Connection) -> None:
     row = connection.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", (_LOCK_KEY,)).fetchone()
     if row != (True,):
+        if strangers := connection.execute(_STRANGERS, (_LOCK_KEY >> 32, _LOCK_KEY & 0xFFFFFFFF)).fetchall():
+            pid = strangers[0][0]
+            raise SourceError(
+                f"the session with process id {pid}, which is no backup's, holds the lock of backups of this database",
+                hint="pg_stat_activity names its role. Anybody who may connect can take this lock: end the session by "
+                f"pg_terminate_backend({pid}), and ask why.",
+            )
         raise BusyError(
             "another backup of this database is running", hint="Wait for it to end; the lock goes with its connection."
         )

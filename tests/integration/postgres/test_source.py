@@ -18,6 +18,7 @@ from backupd.model.tenancy import Column, ForeignKeyPath, Shared, TableRule, Ten
 from backupd.operations.tenancy.report import report_tenancy
 from backupd.planning.mapping.tables import map_tables
 from backupd.postgres.connect import Connection, Source, connect
+from backupd.postgres.source import exported
 from backupd.postgres.source.exported import hold, join_snapshot
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.select import BlockRange, block_ranges, select_rows
@@ -142,6 +143,20 @@ class TestSnapshot:
             assert not holder.held
             with pytest.raises(SourceGoneError), join_snapshot(source, holder.exported):
                 pass
+
+
+def test_who_takes_the_lock_and_makes_no_backup_is_found_out(database: Database, make_role: Callable[..., str]) -> None:
+    """Anybody who may connect can: that is no backup under way, which would only be waited for, day by day."""
+    source, claim = Source(database.conninfo), f"SELECT pg_advisory_lock({exported._LOCK_KEY})"
+    for options, error in (("LOGIN", SourceError), ("LOGIN BYPASSRLS", BusyError)):
+        role = make_role(database.server, options)
+        with psycopg.connect(database.conninfo, user=role, autocommit=True) as other:
+            other.execute(claim.encode())
+            with pytest.raises(error) as caught, hold(source):
+                pass
+            said = f"process id {other.info.backend_pid}," in caught.value.message
+            assert said == (error is SourceError), caught.value.message
+            assert role not in caught.value.message + caught.value.hint
 
 
 class TestSettings:
