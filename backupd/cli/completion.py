@@ -1,7 +1,8 @@
 """Completion for shells: scripts that know every command, option and kind of value, made from the tree of commands.
 
 Nothing is started while somebody types, neither this program nor a connection. The names of regions and stores are
-taken from the headings of the configuration's text.
+taken from the headings of the configuration's text, those of snapshots from the files in which this machine keeps the
+last listing of each region.
 """
 
 from __future__ import annotations
@@ -10,11 +11,23 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 
 from backupd.cli.command_tree import CommandFact, OptionFact
+from backupd.config.schema import NodeSection
+from backupd.operations.snapshots.listed_names import LISTED
 
 _FILES = frozenset({"FILE", "PAGE.html", "SHARE..."})
 _FOLDERS = frozenset({"FOLDER"})
-_NAMES = {"REGION": "@regions", "STORE": "@stores"}
-"""Values that are names in the configuration, with the table that has them."""
+_NAMES = {
+    "REGION": "@regions",
+    "STORE": "@stores",
+    "SNAPSHOT": "@snapshots",
+    "A": "@snapshots",
+    "B": "@snapshots",
+    "ID|TIME|latest": "@snapshots",
+}
+"""Values that are names, with the table of the configuration, or the listing, that has them."""
+_STATE = 's/^ *state_dir *= *"\\(.*\\)".*/\\1/p'
+_STATE_FOLDER = NodeSection.model_fields["state_dir"].default
+_LISTINGS = f"-mindepth 2 -maxdepth 2 -name {LISTED} -exec cat"
 
 
 def completion_script(shell: str, tree: CommandFact, topics: tuple[str, ...]) -> str:
@@ -37,8 +50,9 @@ def _kind(fact: OptionFact, topics: tuple[str, ...]) -> str:
     return " ".join(word for word in value.split("|") if re.fullmatch(r"[a-z]+", word)) or "none"
 
 
-def _arguments(command: CommandFact, topics: tuple[str, ...]) -> str:
-    return _kind(command.arguments[0], topics) if command.arguments else "none"
+def _arguments(command: CommandFact, topics: tuple[str, ...]) -> list[str]:
+    """Return what completes each argument; the last one stands for all that follow."""
+    return [_kind(one, topics) for one in command.arguments] or ["none"]
 
 
 def _values(command: CommandFact, topics: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -64,12 +78,13 @@ def _paths(commands: list[CommandFact]) -> str:
 
 def _walk(commands: list[CommandFact], words: str) -> Iterator[str]:
     """Yield the part that bash and zsh share: which command the words before the cursor name."""
-    yield "  local at='' word kind='' flags=() below=() arguments=none"
+    yield "  local at='' word kind='' place=0 flags=() below=() arguments=()"
     yield f"  for word in {words}; do"
     yield "    if [[ -n $kind ]]; then kind=''; continue; fi"
     yield '    case $word in -*) kind=$(_backupd_value "$at $word"); continue ;; esac'
     yield '    case "${at:+$at }$word" in'
     yield f'      {_paths(commands)}) at="${{at:+$at }}$word" ;;'
+    yield "      *) place=$((place + 1)) ;;"
     yield "    esac"
     yield "  done"
 
@@ -85,11 +100,15 @@ def _value_function(commands: list[CommandFact], topics: tuple[str, ...]) -> Ite
 
 def _names_function() -> Iterator[str]:
     """Yield the function of bash and zsh that prints the names in one table of the configuration."""
-    yield "_backupd_names() {  # the regions or stores of the configuration, read as text"
-    yield "  local file=${BACKUPD_CONFIG:-/etc/backupd/backupd.toml}"
-    yield '  { cat "$file"; find "$(dirname "$file")/conf.d" -name \'*.toml\' -exec cat {} +; } 2>/dev/null |'
-    yield '    sed -n "s/^ *\\[$1\\.\\([a-z0-9_-]*\\)\\].*/\\1/p" | sort -u'
-    yield from ("}", "")
+    yield "_backupd_names() {  # the regions or stores of the configuration, read as text, or the snapshots last listed"
+    yield "  local file=${BACKUPD_CONFIG:-/etc/backupd/backupd.toml} text state"
+    yield '  text=$({ cat "$file"; find "$(dirname "$file")/conf.d" -name \'*.toml\' -exec cat {} +; } 2>/dev/null)'
+    yield "  if [[ $1 == snapshots ]]; then"
+    yield f"    state=$(sed -n '{_STATE}' <<<\"$text\" | tail -n 1)"
+    yield f'    echo latest; find "${{state:-{_STATE_FOLDER}}}" {_LISTINGS} {{}} + 2>/dev/null | sort -ru'
+    yield "  else"
+    yield '    sed -n "s/^ *\\[$1\\.\\([a-z0-9_-]*\\)\\].*/\\1/p" <<<"$text" | sort -u'
+    yield from ("  fi", "}", "")
 
 
 def _named() -> Iterator[str]:
@@ -111,9 +130,9 @@ def _bash(commands: list[CommandFact], topics: tuple[str, ...]) -> Iterator[str]
         below = " ".join(_quoted(one.path[-1]) for one in command.below)
         yield f"    {_quoted(command.name)})"
         yield f"      flags=({options} '--help') below=({below})"
-        yield f"      arguments={_quoted(_arguments(command, topics))} ;;"
+        yield f"      arguments=({' '.join(map(_quoted, _arguments(command, topics)))}) ;;"
     yield "  esac"
-    yield "  [[ -n $kind ]] || kind=$arguments"
+    yield "  [[ -n $kind ]] || kind=${arguments[place]:-${arguments[-1]}}"
     yield from _named()
     yield "  COMPREPLY=()"
     yield '  if [[ $current == -* ]]; then mapfile -t COMPREPLY < <(compgen -W "${flags[*]}" -- "$current")'
@@ -141,9 +160,9 @@ def _zsh(commands: list[CommandFact], topics: tuple[str, ...]) -> Iterator[str]:
         yield f"    {_quoted(command.name)})"
         yield f"      flags=({_described([*options, ('--help', 'Show this message and exit.')])})"
         yield f"      below=({_described([(one.path[-1], one.summary) for one in command.below])})"
-        yield f"      arguments={_quoted(_arguments(command, topics))} ;;"
+        yield f"      arguments=({' '.join(map(_quoted, _arguments(command, topics)))}) ;;"
     yield "  esac"
-    yield "  [[ -n $kind ]] || kind=$arguments"
+    yield "  [[ -n $kind ]] || kind=${arguments[place + 1]:-${arguments[-1]}}"
     yield from _named()
     yield "  if [[ $PREFIX == -* ]]; then _describe -o option flags"
     yield "  elif [[ ${#below} != 0 && $kind == none ]]; then _describe command below"
@@ -162,22 +181,43 @@ def _described(words: list[tuple[str, str]]) -> str:
 
 def _fish(commands: list[CommandFact], topics: tuple[str, ...]) -> Iterator[str]:
     yield from ("# fish completion for backupd, made by `backupd completion fish`.", "")
-    yield "function __backupd_at --argument-names wanted  # whether the words before the cursor name a command"
-    yield "  set --local at ''"
+    yield "function __backupd_at --argument-names wanted number more  # whether the words before the cursor name a"
+    yield "  set --local at ''  # command, and, where that is asked, this number of its arguments, or more"
+    yield "  set --local place 0"
+    yield "  set --local value"
     yield "  for word in (commandline --tokenize --cut-at-cursor --current-process)[2..]"
+    yield "    if test -n \"$value\"; set value ''; continue; end"
+    yield "    switch $word"
+    yield "      case " + " ".join(sorted(_valued(commands)))
+    yield "        set value taken; continue"
+    yield "      case '-*'"
+    yield "        continue"
+    yield "    end"
     yield '    switch (string trim "$at $word")'
     yield "      case " + " ".join(_fish_quoted(one.name) for one in commands if one.path)
     yield '        set at (string trim "$at $word")'
+    yield "      case '*'"
+    yield "        set place (math $place + 1)"
     yield "    end"
     yield "  end"
-    yield '  test "$at" = "$wanted"'
+    yield '  test "$at" = "$wanted"; or return 1'
+    yield '  test -z "$number"; or test $place -eq $number; or test "$more" = more -a $place -gt $number'
     yield "end"
     yield ""
-    yield "function __backupd_names --argument-names table  # the regions or stores of the configuration, read as text"
+    yield "function __backupd_text  # the configuration"
     yield "  set --local file /etc/backupd/backupd.toml"
     yield '  test -z "$BACKUPD_CONFIG"; or set file $BACKUPD_CONFIG'
-    yield "  begin; cat $file; find (dirname $file)/conf.d -name '*.toml' -exec cat '{}' +; end 2>/dev/null |"
-    yield '    sed -n "s/^ *\\[$table\\.\\([a-z0-9_-]*\\)\\].*/\\1/p" | sort -u'
+    yield "  begin; cat $file; find (dirname $file)/conf.d -name '*.toml' -exec cat '{}' +; end 2>/dev/null"
+    yield "end"
+    yield ""
+    yield "function __backupd_names --argument-names table  # its regions or stores, or the snapshots last listed"
+    yield "  if test $table = snapshots"
+    yield f"    set --local state (__backupd_text | sed -n '{_STATE}' | tail -n 1)"
+    yield f'    test -n "$state"; or set state {_STATE_FOLDER}'
+    yield f"    echo latest; find $state {_LISTINGS} '{{}}' + 2>/dev/null | sort -ru"
+    yield "    return"
+    yield "  end"
+    yield '  __backupd_text | sed -n "s/^ *\\[$table\\.\\([a-z0-9_-]*\\)\\].*/\\1/p" | sort -u'
     yield "end"
     yield ""
     yield "complete --command backupd --no-files"
@@ -185,13 +225,20 @@ def _fish(commands: list[CommandFact], topics: tuple[str, ...]) -> Iterator[str]
         condition = f"complete -c backupd -n {_fish_quoted(f'__backupd_at {_fish_quoted(command.name)}')}"
         for one in command.below:
             yield f"{condition} -a {one.path[-1]} -d {_fish_quoted(_about(one.summary))}"
-        if command.arguments:
-            yield f"{condition}{_fish_value(_arguments(command, topics))}"
+        for number, kind in enumerate(_arguments(command, topics) if command.arguments else ()):
+            more = " more" if number == len(command.arguments) - 1 else ""
+            placed = f"__backupd_at {_fish_quoted(command.name)} {number}{more}"
+            yield f"complete -c backupd -n {_fish_quoted(placed)}{_fish_value(kind)}"
         for option in command.options:
             value = f" -r{_fish_value(_kind(option, topics))}" if option.value else ""
             names = "".join(f" -l {name.removeprefix('--')}" for name in option.names)
             yield f"{condition}{names}{value} -d {_fish_quoted(_about(option.about))}"
         yield f"{condition} -l help -d 'Show this message and exit'"
+
+
+def _valued(commands: list[CommandFact]) -> Iterator[str]:
+    """Yield each option that takes a value, of any command."""
+    return iter({name for one in commands for option in one.options if option.value for name in option.names})
 
 
 def _fish_value(kind: str) -> str:

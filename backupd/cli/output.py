@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TextIO
 
 import msgspec
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Cell",
     "TextTable",
+    "age",
     "aligned",
     "as_object",
     "exit_code",
@@ -75,6 +77,15 @@ def fact_lines(facts: Mapping[str, Cell]) -> list[str]:
     """Return a line `name  value` for each fact, with all values in one column."""
     width = max(map(len, facts), default=0)
     return [f"{name:<{width}}  {_text(value)}" for name, value in facts.items()]
+
+
+def age(instant: datetime | None, now: datetime) -> str:
+    """Return how long ago something was; what is dated more than a minute ahead says that a clock is wrong."""
+    if instant is None:
+        return "never"
+    if instant - now > timedelta(minutes=1):
+        return f"dated {human_duration(instant - now)} ahead of this clock"
+    return f"{human_duration(max(timedelta(), now - instant))} ago"
 
 
 def aligned(table: TextTable) -> list[str]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backupd.cli.options import day
-from backupd.cli.output import Cell, TextTable, fact_lines, human_bytes, human_duration
+from backupd.cli.output import Cell, TextTable, age, fact_lines, human_bytes
 from backupd.model.text import counted, counts
 
 if TYPE_CHECKING:
@@ -48,14 +48,14 @@ def region_lines(one: RegionDetails, now: datetime) -> Iterator[str]:
 def _database_lines(one: DatabaseDetails, now: datetime) -> Iterator[str]:
     newest, totals = one.newest, one.newest.totals
     yield f"{label_of(one.database, one.member)}: {counted(one.snapshots, 'snapshot')} since {day(one.oldest)}"
-    yield f"  newest {newest.snapshot[:SHORT]}, {_ago(newest.exported, now)}"
+    yield f"  newest {newest.snapshot[:SHORT]}, {age(newest.exported, now)}"
     yield f"    {counts(table=totals.tables, row=totals.rows, segment=newest.segments)}, {human_bytes(totals.bytes)}"
     yield f"    {_stored(totals)}"
     yield f"  all of them added {human_bytes(one.added)}"
     for store in one.stores:
         yield f"  {store.store}: {counted(store.snapshots, 'snapshot')}, {_verified(store, now)}"
     if one.restored is not None:
-        yield f"  restored {_ago(one.restored_at, now)}: {one.restored[:SHORT]}"
+        yield f"  restored {age(one.restored_at, now)}: {one.restored[:SHORT]}"
     else:
         yield "  restored never"
 
@@ -67,7 +67,7 @@ def _stored(totals: Totals) -> str:
 def _verified(store: DatabaseOnStore, now: datetime) -> str:
     if store.verified is None:
         return "none verified"
-    return f"verified {_ago(store.verified_at, now)}: {store.verified[:SHORT]}"
+    return f"verified {age(store.verified_at, now)}: {store.verified[:SHORT]}"
 
 
 def snapshot_lines(one: SnapshotDetails, holdings: OpenedHoldings | None, now: datetime) -> Iterator[str | TextTable]:
@@ -76,13 +76,13 @@ def snapshot_lines(one: SnapshotDetails, holdings: OpenedHoldings | None, now: d
     facts: dict[str, Cell] = {
         "snapshot": one.snapshot[:SHORT],
         "database": f"{one.region}/{label_of(one.database, one.member)}",
-        "exported": f"{one.exported:%Y-%m-%d %H:%M:%S} UTC, {_ago(one.exported, now)}",
+        "exported": f"{one.exported:%Y-%m-%d %H:%M:%S} UTC, {age(one.exported, now)}",
         "published": f"{one.published:%Y-%m-%d %H:%M:%S} UTC",
         "server": f"PostgreSQL {one.server // 10000}.{one.server % 10000}",
         "generation": one.generation,
         "holds": f"{counts(table=totals.tables, row=totals.rows, segment=one.segments)}, {human_bytes(totals.bytes)}",
         "stored": f"{_stored(totals)}, in {counted(one.packs, 'pack')}",
-        "restored": "never" if one.restored_at is None else _ago(one.restored_at, now),
+        "restored": "never" if one.restored_at is None else age(one.restored_at, now),
     }
     if holdings is not None:
         facts["left out"] = f"{counted(holdings.purged, 'segment')} purged, {holdings.aged} expired"
@@ -104,7 +104,7 @@ def _on_store_lines(store: SnapshotOnStore, now: datetime) -> Iterator[str]:
     if not store.there:
         yield f"on {store.store}: not there"
         return
-    verified = "never verified" if store.verified_at is None else f"verified {_ago(store.verified_at, now)}"
+    verified = "never verified" if store.verified_at is None else f"verified {age(store.verified_at, now)}"
     yield f"on {store.store}: {verified}"
     if not store.kept:
         yield f"  goes at the next expiry: {'; '.join(store.reasons)}"
@@ -180,11 +180,3 @@ def label_of(database: str, member: str | None) -> str:
 
 def _tenant(name: str | None) -> str:
     return _SHARED if name is None else name
-
-
-def _ago(instant: datetime | None, now: datetime) -> str:
-    if instant is None:
-        return "never"
-    if instant > now:
-        return f"dated {human_duration(instant - now)} ahead of this clock"
-    return f"{human_duration(now - instant)} ago"

@@ -12,9 +12,12 @@ from backupd.cli.application import build
 from backupd.cli.command_tree import command_tree
 from backupd.cli.commands.manual import topics
 from backupd.cli.completion import SHELLS, completion_script
+from backupd.model.ids import SnapshotName
+from backupd.operations.snapshots.listed_names import remember_one
 
 TREE = command_tree(build())
 
+SNAPSHOTS = "20300101T000000Z-0a0a0a0a", "20300102T000000Z-0b0b0b0b"
 CASES = {
     "backupd ke": {"key"},
     "backupd key g": {"generate"},
@@ -32,6 +35,11 @@ CASES = {
     "backupd key check be --store z": {"zurich"},
     "backupd replicate be --from cel": {"cellar"},
     "backupd restore files c": {"ca"},
+    "backupd info be ": {"latest", *SNAPSHOTS},
+    "backupd ls ca 20300102": {SNAPSHOTS[1]},
+    "backupd diff be 20300101T000000Z-0a0a0a0a 20300102": {SNAPSHOTS[1]},
+    "backupd restore database be app --snapshot 20300101": {SNAPSHOTS[0]},
+    "backupd --config here.toml info be lat": {"latest"},
 }
 """What is typed, and the words that stand for choice then, in a folder with `ops.identity`, `new-folder`, and a
 configuration in two files."""
@@ -61,7 +69,10 @@ def scripts(tmp_path):
         (tmp_path / f"_{shell}").write_text(completion_script(shell, TREE, topics()))
     (tmp_path / "ops.identity").touch()
     (tmp_path / "new-folder").mkdir()
-    (tmp_path / "backupd.toml").write_text(CONFIG)
+    (tmp_path / "backupd.toml").write_text(f'[node]\nstate_dir = "{tmp_path}/state"\n{CONFIG}')
+    (tmp_path / "state").mkdir()
+    for region, name in zip(("be", "ca"), SNAPSHOTS, strict=True):
+        remember_one(tmp_path / "state" / region, SnapshotName(f"{name}{'0' * 56}"))
     (tmp_path / "conf.d").mkdir()
     (tmp_path / "conf.d" / "more.toml").write_text("[stores.cellar]\n")
     return tmp_path

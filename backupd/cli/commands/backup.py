@@ -142,11 +142,14 @@ def _back_up_region(context: Context, region: RegionName, targets: list[BackupTa
     """Run a region's backups between its hooks: none after a hook that failed."""
     from backupd.operations.backup.region import back_up
     from backupd.operations.hooks import HookEvent
+    from backupd.operations.snapshots.listed_names import remember_one
 
     own = Results(results.as_json, quiet=results.quiet)
     if _has_run(context, region, HookEvent.BEFORE, own):
         for outcome in back_up(targets):
             own.add(_reply(outcome))
+            if outcome.report is not None:
+                remember_one(context.config.node.state_dir / region, outcome.report.snapshot)
     _has_run(context, region, HookEvent.FAILURE if own.status else HookEvent.AFTER, own)
     results.replies.extend(own.replies)
 

@@ -91,7 +91,7 @@ def _region_lines(one: RegionFacts, now: datetime) -> Iterator[str]:
     )
     for late in one.late:
         yield f"  LATE: tenant {late['tenant']} is {late['overdue']}"
-    yield f"  newest proof by a drill: {_age(one.proven, now)}"
+    yield f"  newest proof by a drill: {output.age(one.proven, now)}"
     for store in one.stores:
         yield from _store_lines(store, one, now)
     for job in one.jobs:
@@ -107,12 +107,12 @@ def _store_lines(store: StoreFacts, one: RegionFacts, now: datetime) -> Iterator
     yield f"  {store.store}: {roles}, {keeper}, {counted(len(store.server_snapshots), 'snapshot')} of its own"
     if store.space is not None:
         yield f"    {output.human_bytes(store.space.free)} free of {output.human_bytes(store.space.total)}"
-    yield f"    keeper's last run: {_age(store.kept, now)}"
+    yield f"    keeper's last run: {output.age(store.kept, now)}"
     if store.handing and store.mode == "plain":
         yield "    ingest is configured, and the node's account can write where only the keeper should"
     if store.handed_in:
         waiting = counted(store.handed_in, "object")
-        yield f"    {waiting} wait for `backupd ingest`, the oldest: {_age(store.handed_since, now)}"
+        yield f"    {waiting} wait for `backupd ingest`, the oldest: {output.age(store.handed_since, now)}"
     for change in store.changes:
         yield f"    {change.what} was {change.before} when that was last accepted, and is {change.now}"
     for database in store.databases:
@@ -125,31 +125,23 @@ def _ages_line(ages: DatabaseFacts, one: RegionFacts, now: datetime) -> str:
     rpo = one.promises.rpo
     promised = f" (promised: {output.human_duration(timedelta(seconds=rpo))})" if rpo is not None else ""
     return (
-        f"    {ages.label}: published {_age(ages.published, now)}{promised}, verified {_age(ages.verified, now)},"
-        f" restored {_age(ages.restored, now)}"
+        f"    {ages.label}: published {output.age(ages.published, now)}{promised},"
+        f" verified {output.age(ages.verified, now)}, restored {output.age(ages.restored, now)}"
     )
 
 
 def _unread_line(unread: UnreadFacts, now: datetime) -> str:
     if unread.reason:
         return f"      everything is read: {unread.reason}"
-    return f"      {output.human_bytes(unread.bytes)} not read as unchanged, compared {_age(unread.audited, now)}"
+    return f"      {output.human_bytes(unread.bytes)} not read as unchanged, compared {output.age(unread.audited, now)}"
 
 
 def _job_line(job: JobFacts, now: datetime) -> str:
     took = output.human_duration(timedelta(seconds=job.seconds))
-    return f"  {job.kind}: {job.outcome} {_age(job.ended, now)}, took {took}"
+    return f"  {job.kind}: {job.outcome} {output.age(job.ended, now)}, took {took}"
 
 
 def _alarm_lines(alarms: tuple[Alarm, ...]) -> Iterator[str]:
     for alarm in alarms:
         yield f"  {alarm.severity.upper()}: {alarm.message}"
         yield f"    {alarm.hint}"
-
-
-def _age(instant: datetime | None, now: datetime) -> str:
-    if instant is None:
-        return "never"
-    if instant - now > timedelta(minutes=1):
-        return f"dated {output.human_duration(instant - now)} ahead of this clock"
-    return f"{output.human_duration(max(timedelta(), now - instant))} ago"

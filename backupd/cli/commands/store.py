@@ -76,6 +76,7 @@ def snapshots(
     """
     from backupd.operations.phases import Phases
     from backupd.operations.snapshots import list_snapshots
+    from backupd.operations.snapshots.listed_names import remember_listing
     from backupd.wiring.answering_store import open_answering
     from backupd.wiring.context import QUICKLY
 
@@ -88,6 +89,9 @@ def snapshots(
                 phases = Phases(context.clock, trace, name)
                 with phases.phase("listing", quiet=True):
                     lists.append((name, list_snapshots(repository, database=database, newest=newest)))
+    if database is None and newest is None:
+        for name, found in lists:
+            remember_listing(context.config.node.state_dir / name, (one.name for one in found.snapshots))
     bad = [f"damage: {one.name}: {one.reason}" for _, found in lists for one in found.unreadable]
     return Reply(
         {"regions": [{"region": name, **msgspec.to_builtins(found)} for name, found in lists]},

@@ -75,6 +75,10 @@ def test_a_region_on_one_screen(backed_up: tuple[NodeFolder, Database]) -> None:
     assert by_store["cellar"]["verified"] == names(node, "cellar")[-1]
     assert any(newest[:25] in line for line in shown)
     assert len(shown) < 24
+    listed = node.node / "state" / "be" / "snapshots.txt"
+    assert listed.read_text().split() == sorted(
+        (name[:25] for name in names(node) + names(node, "cellar")), reverse=True
+    )
     assert "secretive" not in "\n".join(shown)
 
 

@@ -1,11 +1,11 @@
 """Tables, amounts, and text that cannot steer a terminal."""
 
 import io
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backupd.cli.output import TextTable, aligned, print_table, printable
+from backupd.cli.output import TextTable, age, aligned, print_table, printable
 from backupd.model.text import human_bytes, human_duration
 
 
@@ -33,6 +33,21 @@ def test_bytes_for_people(count, text):
 def test_durations_for_people(seconds, text):
     """As exact as anybody cares for."""
     assert human_duration(timedelta(seconds=seconds)) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "never"),
+        (-7500, "2 h 5 min ago"),
+        (30, "0.0 s ago"),
+        (3 * 86400, "dated 3 d ahead of this clock"),
+    ],
+)
+def test_an_age_is_never_negative(seconds, text):
+    """Clocks differ a little; where they differ much, that is what is said."""
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    assert age(None if seconds is None else now + timedelta(seconds=seconds), now) == text
 
 
 class Terminal(io.StringIO):
