@@ -10,6 +10,7 @@ from backupd.cli import output
 from backupd.errors import RefusedError
 
 STOPPED = "setup was ended; nothing was written"
+AGAIN = "Run it again when you have all answers."
 
 
 def say(*lines: str) -> None:
@@ -27,7 +28,7 @@ def ask(question: str, default: str = "", check: Callable[[str], str] = lambda _
         sys.stdout.flush()
         line = sys.stdin.readline()
         if not line:
-            raise RefusedError(STOPPED, hint="Run it again when you have all answers.")
+            raise RefusedError(STOPPED, hint=AGAIN)
         answer = line.strip() or default
         wrong = check(answer) if answer else "needs an answer"
         if not wrong:
@@ -62,4 +63,4 @@ def secret(question: str) -> str:
     try:
         return getpass.getpass(f"{question}: ")
     except EOFError:
-        raise RefusedError(STOPPED, hint="Run it again when you have all answers.") from None
+        raise RefusedError(STOPPED, hint=AGAIN) from None

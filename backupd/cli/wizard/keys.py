@@ -8,7 +8,7 @@ from pathlib import Path
 
 from backupd.cli.options import new_passphrase
 from backupd.cli.wizard import dialogue
-from backupd.errors import BackupdError, UsageError
+from backupd.errors import BackupdError, RefusedError, UsageError
 from backupd.operations.keys import generate_identity
 from backupd.seal.keyfiles import holds_identity, read_recipient, write_signer
 from backupd.seal.tags import write_tenant_key
@@ -80,6 +80,8 @@ def _passphrase(name: str) -> str:
     while True:
         try:
             return new_passphrase(None, name)
+        except EOFError:
+            raise RefusedError(dialogue.STOPPED, hint=dialogue.AGAIN) from None
         except UsageError as error:
             dialogue.say(f"  {error.message}: {error.hint}")
 

@@ -126,7 +126,7 @@ def answer_sftp(terminal: Terminal, sshd: Sshd, account: object) -> None:
     assert line is not None
     with (sshd.base / "authorized_keys").open("a") as file:
         file.write(f'restrict,command="{sshd.base / "shell"}" {line[0]}\n')
-    terminal.answer("Try again?", "yes")
+    assert "public half of the store's `key`" in terminal.answer("Try again?", "yes")
     terminal.answer("Press Enter")
     terminal.wait_for("The server let us in.")
 

@@ -13,15 +13,19 @@ import pytest
 from doubles.samples.budgets import HALF_A_YEAR
 
 from backupd.cli.commands.keeper import _proof_lines
-from backupd.cli.options import recipients_named
-from backupd.errors import DamageError, KeyRefusedError
+from backupd.cli.options import new_passphrase, recipients_named
+from backupd.cli.wizard.keys import _passphrase
+from backupd.errors import DamageError, KeyRefusedError, RefusedError, UsageError
 from backupd.model.ids import RegionName, SnapshotName, TenantId
+from backupd.operations.attestation.issue import _refuse
 from backupd.operations.keeper.prove import RegionProof
 from backupd.operations.restore.run import naming
 from backupd.operations.tenants.standing import TenantStanding
 from backupd.planning.deadlines import prove
-from backupd.planning.incarnations import State
+from backupd.planning.incarnations import IncarnationKey, State
 from backupd.postgres.failures import translate
+from backupd.postgres.schema.needs import SchemaNeeds
+from backupd.postgres.target.lacks import missing_things
 from backupd.seal import keyfiles, suite
 from backupd.seal.documents import Signer, read_document
 
@@ -71,6 +75,50 @@ def test_a_wrong_identity_is_told_whose_would_do(tmp_path: Path) -> None:
 
     assert caught.value.message == f"the identity {stranger} does not open it"
     assert caught.value.hint == f"It is sealed to {known} (ops)."
+
+
+def test_a_role_that_may_make_no_database_is_told_so() -> None:
+    """Before anything is made, and not that a locale or a tablespace may be missing."""
+    answers: Any = {"rolcreatedb": [(False,)], "rolsuper": [(True,)]}
+
+    def execute(query: str | bytes, *_: object) -> Any:
+        text = query if isinstance(query, str) else query.decode()
+        return SimpleNamespace(fetchall=lambda: next((rows for mark, rows in answers.items() if mark in text), []))
+
+    connection: Any = SimpleNamespace(execute=execute, info=SimpleNamespace(parameter_status=lambda _: "on"))
+    (lack,) = missing_things(connection, SchemaNeeds(), roles=True)
+
+    assert lack.summary() == "the right to make databases CREATEDB"
+    assert lack.cure == "Give the user of --target CREATEDB, or name a superuser there."
+
+
+def test_what_is_not_gone_yet_says_when_to_ask_again() -> None:
+    """By the command that knows the day."""
+    with pytest.raises(RefusedError, match="cannot be attested yet: a store was away") as caught:
+        _refuse(IncarnationKey(TenantId("ab" * 16), 1), ["a store was away"])
+    assert "`backupd tenant where` says by which day nothing is left" in caught.value.hint
+
+
+def test_a_short_passphrase_is_refused_before_it_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody types twice what cannot be taken."""
+    asked: list[str] = []
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("getpass.getpass", lambda prompt: asked.append(prompt) or "short")
+    with pytest.raises(UsageError, match="shorter than 10"):
+        new_passphrase(None, "ops.identity")
+    assert asked == ["New passphrase of ops.identity: "]
+
+
+def test_the_end_of_input_ends_setup_at_a_passphrase_as_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same words, and not as a wrong command line."""
+
+    def end(_: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("getpass.getpass", end)
+    with pytest.raises(RefusedError, match="setup was ended; nothing was written"):
+        _passphrase("ops.identity")
 
 
 def test_a_late_tenant_is_no_fault_of_the_terms() -> None:

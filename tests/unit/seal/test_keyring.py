@@ -101,6 +101,7 @@ def test_a_wrong_identity_is_named_as_wrong() -> None:
     with pytest.raises(KeyRefusedError, match=suite.fingerprint(stranger.public)) as refusal:
         keyring.open(stranger.secret)
     assert suite.fingerprint(ME.public) in refusal.value.hint
+    assert "`backupd key rotate` seals what is there to the recipients of today" in refusal.value.hint
 
 
 def test_no_tenant_is_readable_in_a_keyring() -> None:
