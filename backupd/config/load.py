@@ -1,6 +1,8 @@
 """Reading the configuration: TOML text in, a Config or every fault at once with key path and line out.
 
 Pydantic's findings are put in our words: lower case, with a way to correct them, and never with what was written.
+
+`backupd manual trust`, row *configuration*, says who can write this, and what is checked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The operator's own query for the dates of tenants."""
+"""The operator's own query for the dates of tenants.
+
+`backupd manual trust`, row *the lifecycle query's answers*, says who can write this, and what is checked.
+"""
 
 from __future__ import annotations
 

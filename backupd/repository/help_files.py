@@ -1,4 +1,7 @@
-"""The files that let people read a store without backupd: `RECOVER.md` and the script `recover`."""
+"""The files that let people read a store without backupd: `RECOVER.md` and the script `recover`.
+
+`backupd manual trust`, row *`recover`, `RECOVER.md`*, says who can write this, and what is checked.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 A keeper takes or renews the lease by putting the document of the next number: of two keepers, the store lets only one
 put it. The store's clock decides how old a lease is. Safety does not depend on the lease: marks and the ledger's own
 order keep two keepers from harm. The lease only keeps them from doing the same work twice.
+
+`backupd manual trust`, row *leases*, says who can write this, and what is checked.
 """
 
 from __future__ import annotations

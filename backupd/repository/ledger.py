@@ -2,6 +2,8 @@
 
 No secret is needed. A chain is only ever extended: the entries that a store shows are compared with the known ones, so
 that an entry that was altered, left out, moved, or cut off and rewritten is found.
+
+`backupd manual trust`, row *the ledger*, says who can write this, and what is checked.
 """
 
 from __future__ import annotations

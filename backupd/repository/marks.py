@@ -4,6 +4,8 @@ A run refers to sections of earlier runs, which the keeper may be about to remov
 looks for the other's: in any order, one of them sees the other and waits. A keyring or a pack is rewritten under a mark
 of its own: if two processes read the same old one, the later would undo what the earlier did. A mark that nobody
 removes becomes old, and then counts no more.
+
+`backupd manual trust`, row *marks*, says who can write this, and what is checked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Checks of packs: headers against keyrings, every byte against the headers' hashes; with a key, every block."""
+"""Checks of packs: headers against keyrings, every byte against the headers' hashes; with a key, every block.
+
+`backupd manual trust`, row *keyrings*, says who can write this, and what is checked.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Everything that a restore uses is compared with a hash that the signed record vouches for: the record names a pack by
 the SHA-256 of its header, and the header holds that of each section.
+
+`backupd manual trust`, row *packs*, says who can write this, and what is checked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The reports of restore drills as they lie in a region's folder, FORMAT.md §14. No secret is needed."""
+"""The reports of restore drills as they lie in a region's folder, FORMAT.md §14. No secret is needed.
+
+`backupd manual trust`, row *reports, attestations*, says who can write this, and what is checked.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A region's repository on one store: documents, checked and written; callers keep the order of FORMAT.md §2."""
+"""A region's repository on one store: documents, checked and written; callers keep the order of FORMAT.md §2.
+
+`backupd manual trust`, row *`repository.json`*, says who can write this, and what is checked.
+"""
 
 from __future__ import annotations
 

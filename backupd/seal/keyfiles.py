@@ -3,6 +3,8 @@
 An identity file holds the secret half under a passphrase, a recipient file the public half in clear. The file of a
 32-byte secret, such as a signing key or the tenant key, holds 64 hex digits on one line and is readable by its owner
 only.
+
+`backupd manual trust`, row *keys and passphrases*, says who can write this, and what is checked.
 """
 
 from __future__ import annotations

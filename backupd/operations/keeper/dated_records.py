@@ -2,6 +2,8 @@
 
 A thief who can sign writes any time of export, and may set the time that a store shows for a file. Not so the time at
 which the keeper looked and it was not there yet.
+
+`backupd manual trust`, row *records of snapshots*, says who can write this, and what is checked.
 """
 
 from __future__ import annotations

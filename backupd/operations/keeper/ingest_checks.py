@@ -2,6 +2,8 @@
 
 A node is not believed, because an intruder may hand in anything. What passes is what an honest node could have added
 itself, and no more: no object of a keeper, none that expired or was purged, none that lacks what it refers to.
+
+`backupd manual trust`, row *what a node hands in (`incoming/`)*, says who can write this, and what is checked.
 """
 
 from __future__ import annotations

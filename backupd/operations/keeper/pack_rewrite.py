@@ -3,6 +3,8 @@
 The new pack is made beside the old one and renamed over it, so at every instant one of the two is there; who was
 interrupted does it again. A pack of which no section is left keeps its header and map: a record may name it, and only
 they say whose sections are gone (FORMAT.md §2).
+
+`backupd manual trust`, row *a pack's map of what is there*, says who can write this, and what is checked.
 """
 
 from __future__ import annotations

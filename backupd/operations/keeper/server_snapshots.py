@@ -1,4 +1,7 @@
-"""Look into a store's own snapshots: nothing can be removed from them, so they are watched until they age out."""
+"""Look into a store's own snapshots: nothing can be removed from them, so they are watched until they age out.
+
+`backupd manual trust`, row *the store's own snapshots*, says who can write this, and what is checked.
+"""
 
 from __future__ import annotations
 

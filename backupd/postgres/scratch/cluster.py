@@ -1,4 +1,7 @@
-"""A scratch cluster for a drill's restore: a unix socket, no network, no background work, no durability."""
+"""A scratch cluster for a drill's restore: a unix socket, no network, no background work, no durability.
+
+`backupd manual trust`, row *its settings*, says who can write this, and what is checked.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 The folder is marked as ours, locked while its maker lives, and removed at the end. Nothing is ever removed unless it
 has our name, our marker and our owner, and its lock is free.
+
+`backupd manual trust`, row *folders of scratch servers that were left*, says who can write this, and what is checked.
 """
 
 from __future__ import annotations

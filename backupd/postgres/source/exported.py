@@ -3,6 +3,9 @@
 Order matters: tables are locked *before* the snapshot is taken, because TRUNCATE and rewriting ALTERs do not respect
 snapshots: a table truncated between snapshot and lock would be dumped empty. Tables made between listing and snapshot
 show up as unlocked, and the attempt starts over.
+
+`backupd manual trust`, row *who backs the database up now: an advisory lock*,
+says who can write this, and what is checked.
 """
 
 from __future__ import annotations

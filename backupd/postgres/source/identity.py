@@ -12,6 +12,8 @@ settings of our sessions, `=` holds between two values if and only if their text
 Every other type is refused: json, arrays, composites, ranges and types of extensions hold any of the above; interval,
 timetz and jsonb have equal values of different text; times of day, bytea, addresses and bool are spelled one way by
 COPY and another by `::text` or by a driver.
+
+`backupd manual trust`, row *rows*, says who can write this, and what is checked.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 """The schema restored by pg_restore: the archive is joined in memory and restored section by section.
 
 pg_restore's messages quote names and rows, so only fixed texts with their meaning are passed on.
+
+`backupd manual trust`, row *definitions: functions, checks, views, types*,
+says who can write this, and what is checked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The SQLite file of the node's index: its tables, its one connection, its lock, and the handling of damage."""
+"""The SQLite file of the node's index: its tables, its one connection, its lock, and the handling of damage.
+
+`backupd manual trust`, row *state folders: index, copies of ledgers*, says who can write this, and what is checked.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Reading from an SFTP store: ranges of objects and whole trees of names, with many requests in flight."""
+"""Reading from an SFTP store: ranges of objects and whole trees of names, with many requests in flight.
+
+`backupd manual trust`, row *names, sizes and times of objects*, says who can write this, and what is checked.
+"""
 
 from __future__ import annotations
 

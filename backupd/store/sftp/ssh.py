@@ -2,6 +2,8 @@
 
 Nothing is accepted that was not configured: no system known_hosts, no agent, no password, no unknown host key.
 paramiko's errors do not leave this module.
+
+`backupd manual trust`, row *the SSH server itself*, says who can write this, and what is checked.
 """
 
 from __future__ import annotations
