@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 from contextlib import suppress
 from dataclasses import replace
@@ -22,6 +23,7 @@ from backupd.model.ledger import ExpiryBegan
 from backupd.model.text import stamp
 from backupd.operations.keeper.ingest import found, ingest, troubles
 from backupd.operations.keeper.purge import Purging
+from backupd.operations.snapshots.lines import record_lines
 from backupd.operations.tenants.changes import TenantDesk, erase
 from backupd.planning.incarnations import IncarnationKey
 from backupd.repository import help_files, layout
@@ -117,6 +119,25 @@ def test_everything_handed_in_comes_to_its_place(offline, hands):
     ingest(offline.keeper, "disk")
     assert set(sound(offline)) == {first, second}
     assert ingest(offline.keeper, "disk").taken == {}
+
+
+def test_a_record_names_those_that_still_wait(offline, hands):
+    """So that all of a node's are one line, whichever of them a keeper takes in the end."""
+    made = [hands.backup("ada") for _ in range(3)]
+    waiting = {one.name: one for one in hands.own.list("")}
+    told = {}
+    for name in waiting:
+        if (snapshot := layout.place_of(unflat(name)).snapshot) is not None:
+            record = json.loads(hands.own.get(name).partition(b"\n")[0])
+            told[snapshot] = record["previous"], record.get("handed")
+    assert [told[one] for one in made] == [(None, None), (None, made[:1]), (None, made[:2])]
+    ingest(offline.keeper, "disk")
+    made.append(hands.backup("ada"))
+    ingest(offline.keeper, "disk")
+    repository = offline.repository
+    last = repository.record(made[3])
+    assert (last.previous, last.extra.get("handed")) == (made[2], None)
+    assert record_lines({one: repository.record(one).follows for one in made}, {}) == (frozenset(made),)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
