@@ -12,11 +12,13 @@ import pytest
 from doubles.servers.database_diff import contents
 from doubles.servers.postgres import Server
 from doubles.stores.hooked_store import HookedStore
+from doubles.stores.segments import take_out
 from fix_postgres import Database
 from fix_regions import Region
 
 from backupd.clock import SystemClock
 from backupd.errors import DamageError
+from backupd.model.ids import ObjectHash
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.backup import BackupReport
 from backupd.repository.layout import place_of
@@ -145,6 +147,20 @@ def test_a_backup_after_a_pack_was_lost_restores(
     first = kept.region.backup(database)
     victim = max(kept.objects("packs"), key=lambda path: path.stat().st_size)
     victim.write_bytes(victim.read_bytes()[:-1])
+    report = kept.region.backup(database)
+    assert (report.generation != first.generation, report.missing) == (True, 1)
+    equal(report)
+
+
+@pytest.mark.parametrize("kept", ["directory"], indirect=True)
+def test_a_backup_after_a_section_was_lost_restores(
+    kept: Kept, database: Database, equal: Callable[[BackupReport], None]
+) -> None:
+    """Its pack is there, and whole by its map; no ledger says why it lacks the section."""
+    first = kept.region.backup(database)
+    victim = max(kept.objects("packs"), key=lambda path: path.stat().st_size)
+    pack = kept.region.repository.pack(first.generation, ObjectHash(victim.stem))
+    take_out(kept.region.store, pack, [len(pack.header.rows) - 1])
     report = kept.region.backup(database)
     assert (report.generation != first.generation, report.missing) == (True, 1)
     equal(report)
