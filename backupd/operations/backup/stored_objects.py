@@ -103,8 +103,8 @@ def list_packs(
 
 
 def list_keyrings(repository: Repository, generation: GenerationId) -> frozenset[RunId]:
-    """List the runs whose keyrings the store holds: one folder, however many there are."""
-    places = (place_of(found.name) for found in repository.store.list(keyrings_folder(generation)))
+    """List the runs whose keyrings the store holds: one folder, however many there are. An empty file is none."""
+    places = (place_of(found.name) for found in repository.store.list(keyrings_folder(generation)) if found.size)
     return frozenset(place.run for place in places if place.run)
 
 
@@ -115,7 +115,8 @@ def missing_keyrings(ground: Ground, there: frozenset[RunId]) -> tuple[RunId, ..
     """
     generation, store = ground.generation.id, ground.repository.store
     unlisted = sorted(ground.index.runs.published_keyrings() - there)
-    return tuple(run for run in unlisted if store.stat(keyring_name(generation, run)) is None)
+    seen = ((run, store.stat(keyring_name(generation, run))) for run in unlisted)
+    return tuple(run for run, found in seen if found is None or not found.size)
 
 
 def find_missing(ground: Ground, needed: Iterable[IndexedPack], holdings: Holdings) -> Missing:
