@@ -152,10 +152,10 @@ ALERTS = (
             "BackupdDeadlineNear",
             "time() > backupd_deadline_endangered_timestamp_seconds",
             "critical",
-            "a tenant of region {{ $labels.region }} should be gone already, and its deadline is near",
+            "a tenant's deletion in region {{ $labels.region }} is due soon, and data remains",
         ),
-        "Less than `lifecycle.repair_slack` is left until a tenant's deadline, when everything of it should be gone "
-        "already. For a tenant who asked to be erased, whose dates leave no slack, it is the deadline itself.",
+        "Less than `lifecycle.repair_slack` is left until a tenant's deadline, and data remains. For a tenant who "
+        "asked to be erased, whose dates leave no slack, it is the deadline itself.",
         "Something stands still: a store that is away, a keeper that does not run, or store snapshots that live too "
         "long. `backupd purge` says which. You have the slack to mend it.",
     ),
