@@ -14,10 +14,12 @@ from backupd.errors import UNSOUND, BackupdError, DamageError, ObjectMissingErro
 from backupd.model.documents import REDUCED, Record, RepositoryInfo, decode_body, encode_body
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, SnapshotName
 from backupd.model.known_keys import is_known_signer
+from backupd.model.ledger import Reduced
 from backupd.parallel import in_parallel
 from backupd.repository import layout
 from backupd.repository.keyring_shelf import KeyringShelf
 from backupd.repository.keys import SecretKeys
+from backupd.repository.ledger import Chain
 from backupd.repository.packs import OpenPack, SnapshotSections, open_pack, read_sections
 from backupd.seal.documents import LIMITS, Signer, check_size, read_document
 from backupd.seal.keyring import Keyring, KeyringIds, parse_keyring
@@ -43,6 +45,8 @@ class Repository:
         self._right: dict[SnapshotName, GenerationId] = {}
         """Where a record was read that could be believed: copies of it may lie in other generations."""
         self._known_info: RepositoryInfo | None = None
+        self._retired: Collection[str] = ()
+        self._reduced: Collection[SnapshotName] = ()
 
     @property
     def _info(self) -> RepositoryInfo:
@@ -97,6 +101,12 @@ class Repository:
             return self._keepers
         named = _own(self._info.keepers) if self._trusted is None else frozenset[str]()
         return named or self.signers
+
+    def obey(self, chain: Chain) -> None:
+        """Believe retired keepers no record of what a hold keeps, but those that the ledger names."""
+        self._retired = chain.retired
+        events = (event for entry in chain.entries() for event in entry.events) if chain.retired else ()
+        self._reduced = {event.into for event in events if isinstance(event, Reduced)}
 
     @property
     def unnamed_keepers(self) -> tuple[str, ...]:
@@ -164,7 +174,8 @@ class Repository:
         record = decode_body(read_document(data, "snapshot", self.signers | self.keepers, where), Record, where)
         # A keeper writes records of what a hold keeps, and no others; nobody else writes one of them. Otherwise a node
         # could say that less is to be kept.
-        read_document(data, "snapshot", self.keepers if REDUCED in record.extra else self.signers, where)
+        keepers = self.keepers if snapshot in self._reduced else self.keepers.difference(self._retired)
+        read_document(data, "snapshot", keepers if REDUCED in record.extra else self.signers, where)
         if (record.repository, record.region) != (self._info.repository, self._info.region):
             raise DamageError(f"'{where}' belongs to another repository")
         if record.generation != generation or snapshot != record_title(record, data):

@@ -71,6 +71,8 @@ def _read_book(
     with Phases(context.clock, trace, region).phase("reading the ledger", quiet=True):
         book = book_over(context, region, repositories, signer, trace)
         book.sync()
+    for repository in repositories.values():
+        repository.obey(book.chain)
     for name, error in book.unreached.items():
         trace.emit(Warned(f"{name} does not answer: {error.message}", hint="What it holds is not part of this."))
     return book

@@ -82,7 +82,9 @@ def read_ledger(
             chain.require(at_least, "--ledger-at-least")
         except DamageError as error:
             findings.append(Mismatch(layout.entry_name(at_least.seq), error.message))
-    return LedgerReading(known if len(known.links) > len(chain.links) else chain, tuple(findings), strays, len(numbers))
+    longest = known if len(known.links) > len(chain.links) else chain
+    repository.obey(longest)
+    return LedgerReading(longest, tuple(findings), strays, len(numbers))
 
 
 class LedgerHistory:

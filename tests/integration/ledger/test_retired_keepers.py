@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from fix_handmade_keeper import HandmadeKeeper
 from fix_recover import Recover
+from msgspec.structs import replace as replace_struct
 
 from backupd.errors import ConfigError, DamageError, RefusedError, UsageError
+from backupd.model.documents import REDUCED
 from backupd.model.ids import ObjectName
-from backupd.model.ledger import KeeperRetired, PurgeBegan, StoreRetired
+from backupd.model.ledger import KeeperRetired, PurgeBegan, Reduced, StoreRetired
 from backupd.model.text import stamp
 from backupd.operations.keeper.purge import purge_due
 from backupd.operations.ledger import Book
@@ -21,7 +23,7 @@ from backupd.operations.ledger.check import retire_keeper
 from backupd.operations.ledger.history import read_ledger
 from backupd.repository import layout
 from backupd.repository.ledger import next_document, put_entry, read_chain
-from backupd.repository.repository import Repository
+from backupd.repository.repository import Repository, signed_record
 from backupd.seal.documents import Signer
 from backupd.seal.keyfiles import write_identity
 
@@ -116,6 +118,25 @@ def test_recover_does_not_obey_it(heir: Heir, recover: Recover, tmp_path: Path) 
     assert "'ledger/0000000003.json' is not signed" in done.stderr
     assert recover(heir.handmade.root, *run, *keepers, "--ignore-ledger").returncode == 0
     assert {"ada", "bob"} <= set(json.loads(next((tmp_path / "out").rglob("tenants.json")).read_text()).values())
+
+
+def test_it_says_nothing_more_of_what_holds_keep(heir: Heir) -> None:
+    """Its records of that are believed where the ledger names them; others would take true snapshots' places."""
+    whole = heir.repository.record(heir.repository.snapshots()[0])
+    told, later = (
+        signed_record(
+            replace_struct(whole, published=stamp(heir.handmade.clock.now()), extra={REDUCED: name}), heir.old
+        )
+        for name in (heir.repository.snapshots()[0], f"{heir.repository.snapshots()[0][:-1]}0")
+    )
+    heir.book.append(lambda _: [Reduced(store="disk", snapshot=heir.repository.snapshots()[0], into=told[0])])
+    for _, document in (told, later):
+        heir.repository.put_record(whole, document)
+    heir.retire()
+    read_ledger(heir.repository, None)
+    assert heir.repository.record(told[0], whole.generation).extra.keys() == {REDUCED}
+    with pytest.raises(DamageError, match="not signed by a trusted signer"):
+        heir.repository.record(later[0], whole.generation)
 
 
 def test_its_leases_hold_nobody_up(heir: Heir) -> None:
