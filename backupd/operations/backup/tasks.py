@@ -69,8 +69,9 @@ def plan_tasks(
             joined = [tables[name] for name, _ in targets[1:]]
             hash_join = may_hash(table, joined)
             grid = _grid(joined) if hash_join else GRID
-            tenants = _tenants_known(table, one)
-            if extent_of is not None and tenants is not None:
+            tenants = _tenants_known(table, one, tables)
+            # A hash table is made anew for each range, while nested loops cost the same in short ones.
+            if extent_of is not None and tenants is not None and not hash_join:
                 grid = extent_of(one, extent_blocks(tenants, table.blocks))
             planned.extend(_of_table(one, table, locks, _Cut(mask, grid, hash_join)))
     planned.sort(key=lambda task: -task.blocks)
@@ -167,12 +168,13 @@ def _mean(table: Table) -> int:
     return table.size // table.rows if table.rows else 0
 
 
-def _tenants_known(table: Table, mapped: MappedTable) -> int | None:
-    """Return how many tenants share a table's extents; None where nobody knows, or each has to read other tables."""
-    if isinstance(mapped.route, ForeignKeyPath):
-        return None
-    known = not isinstance(mapped.route, Column) or dict(table.distinct).get(mapped.route.column)
-    return _tenants(table, mapped) if known else None
+def _tenants_known(table: Table, mapped: MappedTable, tables: Mapping[TableName, Table]) -> int | None:
+    """Return how many tenants share a table's extents; None where nobody knows."""
+    route = mapped.route
+    # Of rows that find their tenant through others, the last table on the way has as many.
+    owner = tables[route.steps[-1].key.target] if isinstance(route, ForeignKeyPath) else table
+    known = not isinstance(route, Column | ForeignKeyPath) or dict(owner.distinct).get(route.column)
+    return _tenants(owner, mapped) if known else None
 
 
 def _tenants(table: Table, mapped: MappedTable) -> int:

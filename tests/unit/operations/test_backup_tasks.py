@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from backupd.model.inventory import ForeignKey, Table, TableKind, TableName
@@ -63,3 +65,24 @@ def test_a_range_is_at_least_twice_as_long_as_what_it_hashes(blocks: int, rows: 
     ranges = [task.copy for task in planned if task.table == comment]
     assert len(ranges) == tasks
     assert {one.hash_join for one in ranges} == {rows == 1}
+
+
+@pytest.mark.parametrize(
+    ("distinct", "rows", "parts"),
+    [((("tenant", 500.0),), 2_000_000, 32), ((), 2_000_000, 4), ((("tenant", 500.0),), 1, 2)],
+    ids=["as others", "tenants unknown", "hashed"],
+)
+def test_parts_of_a_table_without_tenants_of_its_own_are_as_small_as_others(
+    distinct: tuple[tuple[str, float], ...], rows: int, parts: int
+) -> None:
+    """Where one of them is read, the others are not; but each would hash the targets again."""
+    issue, comment = replace(table("issue", GRID, rows), distinct=distinct), table("comment", 4 * GRID, 2_000_000)
+    key = ForeignKey("on", ("issue_id",), issue.name, ("id",), ("OPERATOR(pg_catalog.=)",), required=True)
+    route = ForeignKeyPath((Step(key, whole=False),), "tenant")
+    planned = plan_tasks(
+        [MappedTable(comment.name, route, "all", ClassPolicy.STANDARD)],
+        {one.name: one for one in (issue, comment)},
+        lambda _, usual: usual,
+        lambda _, usual: usual,
+    )
+    assert len(planned) == parts
