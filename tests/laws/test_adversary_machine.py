@@ -57,6 +57,7 @@ class Adversary(RuleBasedStateMachine):
             if stage == at:
                 self.thief.end_runs(pick)
                 self._bear(self.region.expire())
+                self._look_who_is_gone()
 
         self._bear(self.region.backup(meanwhile))
 
