@@ -252,8 +252,8 @@ def _no_handshake(target: SftpTarget, error: Exception, waited: float | None) ->
     where = f"what answers at {target.host!r} port {target.port}"
     if waited is not None:
         return StoreGoneError(
-            f"{where} did not say in {waited:.0f} s that it is an SSH server, and show its key",
-            hint="Check the port; a server under great load may take longer.",
+            f"the server at {target.host!r} port {target.port} did not show its key in {waited:.0f} s",
+            hint="It may hang, or have much to do; or what has this port is no SSH server.",
         )
     if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
         return StoreGoneError(

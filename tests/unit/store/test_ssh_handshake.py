@@ -68,7 +68,7 @@ def test_a_server_that_hangs_up_is_named_with_what_to_look_at(answer: Callable[[
 @pytest.mark.parametrize("answer", [lambda taken: taken.sendall(GREETING), socket.socket.fileno])
 def test_a_server_that_says_nothing_more_is_given_up_in_time(answer: Callable[[socket.socket], object]) -> None:
     """After all the seconds there are, which the message counts."""
-    with answering(answer) as port, pytest.raises(StoreGoneError, match="did not say in 0 s that it is an SSH server"):
+    with answering(answer) as port, pytest.raises(StoreGoneError, match="did not show its key in 0 s"):
         read_host_key("127.0.0.1", port, 0.3, SystemClock())
 
 
