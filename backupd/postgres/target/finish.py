@@ -103,6 +103,12 @@ def _names(statement: str) -> list[str]:
     return [word.text for word in words_in(statement) if not word.key]
 
 
+_BY_SUPERUSER = (
+    "Have a superuser of the target make the roles, as superusers and BYPASSRLS always want it; or give what they own "
+    "to others, without --globals: --role-map, --no-owner, --no-acl."
+)
+
+
 def _with_known_grantor(statement: str, known: set[str]) -> str:
     grantor = _GRANTOR.search(statement)
     return _GRANTOR.sub(";", statement) if grantor and _names(grantor[1])[0] not in known else statement
@@ -113,4 +119,5 @@ def _run(connection: Connection, statement: str) -> None:
         connection.execute(statement.encode(errors="surrogateescape"))
     except psycopg.Error as error:
         refused = translate(error)
-        raise SourceError(f"a role cannot be made as it was: {refused.message}", hint=refused.hint) from None
+        hint = _BY_SUPERUSER if error.sqlstate == "42501" else refused.hint
+        raise SourceError(f"a role cannot be made as it was: {refused.message}", hint=hint) from None

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NoReturn, cast
+
 import pytest
+from psycopg.errors import InsufficientPrivilege
 
 from backupd.errors import ExtensionRefusedError, RefusedError, SourceError, SourceGoneError
+from backupd.postgres.connect import Connection
 from backupd.postgres.schema.statements import renamed
+from backupd.postgres.target import finish
 from backupd.postgres.target.pg_restore import failure
 
 SECRET = "hidden-marker"
@@ -79,6 +84,20 @@ def test_what_stops_a_restore_names_the_way_on(command: str, error: str, said: s
     """The log of a server may be off, or somebody else's."""
     words = f"pg_restore: error: could not execute query: ERROR:  {error}\nCommand was: {command}\n"
     assert said in failure("pre-data", 1, words.encode()).hint
+
+
+def test_a_role_that_the_target_refuses_names_the_ways_on() -> None:
+    """They are ways at the target: what the role of backups lacks at the source is no help there."""
+
+    class Refusing:
+        def execute(self, _: object, *__: object) -> NoReturn:
+            raise InsufficientPrivilege(f'permission denied to create role "{SECRET}"')
+
+    with pytest.raises(SourceError) as caught:
+        finish._run(cast("Connection", Refusing()), f"CREATE ROLE {SECRET} SUPERUSER")
+    assert "--role-map" in caught.value.hint
+    assert "config check" not in caught.value.hint
+    assert SECRET not in caught.value.message
 
 
 def test_an_extension_that_is_refused_is_told_apart() -> None:
