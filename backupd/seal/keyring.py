@@ -137,8 +137,8 @@ def wraps_check(wraps: Iterable[tuple[Fingerprint, bytes]]) -> str:
 
 
 def wraps_line(ids: KeyringIds, recipients: Iterable[bytes], file_key: bytes) -> str:
-    """Return the line that lets these recipients (public keys), and nobody else, open the keyring."""
-    wraps = [(suite.fingerprint(key), suite.seal(key, ids.info(), file_key)) for key in recipients]
+    """Return the line that lets these recipients (public keys), and nobody else, open the keyring; each stands once."""
+    wraps = [(suite.fingerprint(key), suite.seal(key, ids.info(), file_key)) for key in dict.fromkeys(recipients)]
     listed = [{"recipient": recipient, "sealed": _text(sealed)} for recipient, sealed in wraps]
     return msgspec.json.encode({"wraps": listed, "check": wraps_check(wraps)}).decode()
 

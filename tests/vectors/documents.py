@@ -178,6 +178,13 @@ def keyrings() -> Iterator[Case]:
             craft(lines=bent_wrap_checked),
             b"",
         ),
+        (
+            "keyring-wrap-twice",
+            "nothing; a recipient has two wraps, as one had who was configured twice",
+            OK,
+            craft(lines=second_wrap),
+            good,
+        ),
         ("keyring-cut", "cut before its lines end", damage("is cut short"), craft(lines=lambda v: v[:2]), b""),
         (
             "keyring-trailing",
@@ -203,6 +210,14 @@ def exchanged(lines: list[str]) -> list[str]:
 def bent_wrap(lines: list[str]) -> list[str]:
     line = json.loads(lines[2])
     line["wraps"][0] = json.loads(bent(json.dumps(line["wraps"][0]), "sealed"))
+    return [*lines[:2], json.dumps(line), *lines[3:]]
+
+
+def second_wrap(lines: list[str]) -> list[str]:
+    line = json.loads(lines[2])
+    line["wraps"] *= 2
+    joined = b"".join(wrap["recipient"].encode() + base64.b64decode(wrap["sealed"]) for wrap in line["wraps"])
+    line["check"] = hashlib.sha256(joined).hexdigest()
     return [*lines[:2], json.dumps(line), *lines[3:]]
 
 

@@ -94,6 +94,14 @@ def test_lines_that_nobody_signed_take_no_memory(data: bytes) -> None:
         tracemalloc.stop()
 
 
+def test_a_recipient_who_is_configured_twice_stands_once() -> None:
+    """Two files may hold one recipient; FORMAT.md says once."""
+    other = suite.generate()
+    data = KeyringWriter(IDS, [ME.public, other.public, ME.public]).render(CREATED, SIGNER)
+    assert data.count(b'"recipient":') == 2
+    assert list(parsed(data).wraps) == [suite.fingerprint(one.public) for one in (ME, other)]
+
+
 def test_a_wrong_identity_is_named_as_wrong() -> None:
     """The message says which recipients would do."""
     stranger = suite.generate()
