@@ -176,15 +176,20 @@ class Adversary(RuleBasedStateMachine):
         same_day = [one for one in region.arrived if region.exported(one).date() == exported.date()]
         if day >= POLICY.daily or any(self._worth(one) > self._worth(snapshot) for one in same_day):
             return True
-        # Nobody can tell a false record from a true one while the writer's next one has not come.
+        # Nobody can tell a false record from a true one while the writer's next one has not come, and a true one that
+        # came late counts only where there is no other.
         rivals = [one for one in self.thief.rivals if one.date() == exported.date()]
-        return bool(rivals) and not any(one > snapshot for one in region.arrived.keys() - region.expired)
+        followed = any(one > snapshot for one in region.arrived.keys() - region.expired)
+        return bool(rivals) and (self._is_late(snapshot) or not followed)
+
+    def _is_late(self, snapshot: SnapshotName) -> bool:
+        """Whether no keeper took it in within a run's longest time."""
+        region = self.region
+        return region.arrived.get(snapshot, region.time.now) - region.exported(snapshot) > LONGEST_RUN
 
     def _worth(self, snapshot: SnapshotName) -> tuple[bool, bool, SnapshotName]:
         """By what one of a day is better: what a keeper took in late is known to be true by nobody but the writer."""
-        region = self.region
-        late = region.arrived.get(snapshot, region.time.now) - region.exported(snapshot) > LONGEST_RUN
-        return not late, snapshot in region.proven(), snapshot
+        return not self._is_late(snapshot), snapshot in self.region.proven(), snapshot
 
     def _check_restores(self, *, strictly: bool) -> None:
         """Every honest snapshot has exactly its rows; without the node's key, no other is believed."""
