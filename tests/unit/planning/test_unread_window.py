@@ -69,7 +69,7 @@ def test_everything_is_read_where_something_is_not_certain(base: Base | None, lo
 
 def test_summaries_of_another_timeline_do_not_close_a_gap() -> None:
     """The other timeline's WAL is that of another history."""
-    other = [replace_timeline(summary) if summary.start == 1010 else summary for summary in SUMMARIES]
+    other = [replace_timeline(summary) if summary.start == 2000 else summary for summary in SUMMARIES]
     assert find_window(BASE, replace(LOOK, summaries=tuple(other))) is Reason.GAP
 
 
