@@ -26,7 +26,7 @@ from backupd.seal.zstd import Compressor
 WORTHWHILE = 32 << 10
 """Plain bytes from which something is compressed and sealed before its section ends. With 10,000 tenants of 70 KB each,
 a tenth less is stored than where each addition is, in as much time (measured)."""
-MOST_ROWS = 100_000
+MOST_ROWS = 32_768
 """Sections that make a pack, however small they are: their rows are in memory."""
 
 
@@ -87,13 +87,27 @@ class Pack(NamedTuple):
 @dataclass(slots=True)
 class _Open:
     key: RunKey
-    writer: SectionWriter
+    number: int
+    writer: SectionWriter | None = None
+    """Made when there is something to seal: with its cipher it takes two kilobytes, and a tenant may have a row."""
     extents: array[int] = field(default_factory=lambda: array("q"))
     """The three numbers of each extent in turn: a section of a small tenant may have a hundred blocks."""
     ids: bytearray = field(default_factory=bytearray)
     manifest: bool = False
     loose: Loose | None = None
     """What is not in a block yet."""
+
+
+class _Finished(NamedTuple):
+    """A section that waits for its pack, in little memory: there may be tens of thousands."""
+
+    key: RunKey
+    number: int
+    length: int
+    sha256: bytes
+    extents: array[int]
+    ids: bytes
+    manifest: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +142,7 @@ class Packer:
         self._spool = BlockSpool(settings.spool, str(settings.worker))
         self._loose = LooseChunks(settings.spool, f"{settings.worker}-loose")
         self._open: dict[tuple[str, int], _Open] = {}
-        self._finished: list[_Open] = []
+        self._finished: list[_Finished] = []
         self._ready = 0
         self._packs = 0
 
@@ -148,8 +162,7 @@ class Packer:
         at = job.key.pseudonym, job.number
         section = self._open.get(at)
         if section is None:
-            context = SectionContext(self._settings.context.repository, self._settings.context.generation, *at)
-            section = self._open[at] = _Open(job.key, SectionWriter(context, job.key.key))
+            section = self._open[at] = _Open(job.key, job.number)
         section.ids += job.ids
         size = sum(map(len, job.chunks))
         ends = job.last or bool(job.manifest)
@@ -159,10 +172,8 @@ class Packer:
         elif job.chunks or job.manifest or section.loose:
             self._seal(section, job)
         if job.last:
-            section.extents.extend(self._spool.append(section.writer.finish()))
             del self._open[at]
-            self._finished.append(section)
-            self._ready += section.writer.size
+            self._finish(section)
             if self._ready >= self._settings.pack_size or len(self._finished) >= MOST_ROWS:
                 self._pack()
 
@@ -172,9 +183,24 @@ class Packer:
         if section.loose:
             chunks = [*self._loose.take(section.loose), *chunks]
             section.loose = None
-        sealed = section.writer.add(chunks, self._compressor, job.manifest)
+        sealed = self._writer(section).add(chunks, self._compressor, job.manifest)
         section.extents.extend(self._spool.append(sealed))
         section.manifest = section.manifest or bool(job.manifest)
+
+    def _writer(self, section: _Open) -> SectionWriter:
+        if section.writer is None:
+            place = self._settings.context
+            context = SectionContext(place.repository, place.generation, section.key.pseudonym, section.number)
+            section.writer = SectionWriter(context, section.key.key)
+        return section.writer
+
+    def _finish(self, section: _Open) -> None:
+        writer = self._writer(section)
+        section.extents.extend(self._spool.append(writer.finish()))
+        self._ready += writer.size
+        ids, sha256 = bytes(section.ids), writer.sha256()
+        finished = _Finished(section.key, section.number, writer.size, sha256, section.extents, ids, section.manifest)
+        self._finished.append(finished)
 
     def _pack(self) -> None:
         sections, self._finished, self._ready = self._finished, [], 0
@@ -182,24 +208,18 @@ class Packer:
         if unplaced:
             self._ports.place(list(unplaced.values()))
         # By pseudonyms, and never by tenants: that two sections are neighbours tells nothing.
-        sections.sort(key=lambda section: (section.key.pseudonym, section.writer.context.number))
+        sections.sort(key=lambda section: (section.key.pseudonym, section.number))
         header = make_header(self._settings.context, [_row(section) for section in sections])
         path, sha256 = self._written(header, sections)
         packed = [
-            PackedSection(
-                section.key.pseudonym,
-                section.writer.context.number,
-                section.writer.size,
-                bytes(section.ids),
-                section.manifest,
-            )
+            PackedSection(section.key.pseudonym, section.number, section.length, section.ids, section.manifest)
             for section in sections
         ]
         keyrings = sorted({row.keyring for row in header.rows})
         size = PresenceMap.full(header).pack_size
         self._ports.done(Pack(path, header.sha256, sha256, size, keyrings, packed))
 
-    def _written(self, header: PackHeader, sections: Iterable[_Open]) -> tuple[Path, ObjectHash]:
+    def _written(self, header: PackHeader, sections: Iterable[_Finished]) -> tuple[Path, ObjectHash]:
         """Write a pack into the spool; return its path and its SHA-256."""
         self._packs += 1
         path = self._settings.spool / f"{self._settings.worker}-{self._packs}.pack"
@@ -221,7 +241,7 @@ class Packer:
         return path, ObjectHash(digest.hexdigest())
 
 
-def _row(section: _Open) -> SectionRow:
-    key, writer = section.key, section.writer
+def _row(section: _Finished) -> SectionRow:
+    key = section.key
     assert key.keyring is not None  # noqa: S101 - said to the type checker: it was placed
-    return SectionRow(key.pseudonym, key.keyring, key.place, writer.context.number, writer.size, writer.sha256())
+    return SectionRow(key.pseudonym, key.keyring, key.place, section.number, section.length, section.sha256)
