@@ -80,10 +80,6 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if sum(len(one.survived) for one in found) > options.allow else 0
 
 
-def _row(one: Mutated) -> tuple[str, ...]:
-    return one.module, str(one.killed), str(len(one.survived)), str(one.untested), f"{_share(one):.0f} %"
-
-
 def _share(one: Mutated) -> float:
     everything = one.killed + len(one.survived) + one.untested
     return 100 * one.killed / everything if everything else 100.0

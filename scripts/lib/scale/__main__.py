@@ -22,6 +22,7 @@ from pathlib import Path
 
 from doubles.servers import postgres
 
+from lib import manual_table
 from lib.bench import report
 from lib.bench.contenders import CONFIG, Backupd
 from lib.bench.figures import Log
@@ -40,6 +41,8 @@ TOO_SHORT = 0.05
 FOREIGN = {"pg_dump", "pg_restore", "psql", "pg_dumpall"}
 HEADINGS = ("what", "number", "command", "s", "growth", "to pg's own", "with the server", "MB", "pg's own MB")
 RIGHT = frozenset({1, 3, 4, 5, 6, 7, 8})
+COMMANDS = ("backup", "again", "verify", "expire", "restore", "snapshots", "status")
+SUMMARY = ("of", *COMMANDS, "growth", "to pg_dump", "to pg_restore", "MB")
 REAPED = 0.3
 """Seconds in which the server has noticed that a session ended."""
 
@@ -85,8 +88,30 @@ class Scaled(Backupd):
 def main() -> int:
     options = _options()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    voice = Voice()
     log = Log(lambda text: print(text, file=sys.stderr, flush=True))
+    if options.read:
+        steps = [Step(**step) for path in options.read for step in json.loads(path.read_text(encoding="utf-8"))]
+        machine = ""
+    else:
+        steps, machine = _run(options, log)
+    if options.manual:
+        manual_table.put(summary(steps))
+    if options.json:
+        print(json.dumps([asdict(step) for step in steps], indent=1))
+    elif options.markdown:
+        print("\n".join([*summary(steps), "", machine]))
+    else:
+        voice = Voice()
+        voice.table(HEADINGS, [_row(step) for step in steps], RIGHT)
+        voice.say(machine)
+    wrong = [*log.failed, *(f"{step.dimension} {step.command}" for step in steps if _is_wrong(step))]
+    for one in wrong:
+        print(f"not as it should be: {one}{': ' + log.failed[one] if one in log.failed else ''}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def _run(options: argparse.Namespace, log: Log) -> tuple[list[Step], str]:
+    """Measure; return also a sentence about the machine."""
     steps: list[Step] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="backupd-scale-")))
@@ -96,20 +121,30 @@ def main() -> int:
         for name in options.dimensions or DIMENSIONS:
             with log.scenario(name):
                 steps += _measured(stage, DIMENSIONS[name], options, log)
-    rows = [_row(step) for step in steps]
-    if options.json:
-        print(json.dumps([asdict(step) for step in steps], indent=1))
-    elif options.markdown:
-        lines = [HEADINGS, tuple("---:" if at in RIGHT else "---" for at in range(len(HEADINGS))), *rows]
-        print("\n".join(f"| {' | '.join(line)} |" for line in lines))
-        print(f"\n{machine.sentence()}")
-    else:
-        voice.table(HEADINGS, rows, RIGHT)
-        voice.say(machine.sentence())
-    wrong = [*log.failed, *(f"{step.dimension} {step.command}" for step in steps if _is_wrong(step))]
-    for one in wrong:
-        print(f"not as it should be: {one}{': ' + log.failed[one] if one in log.failed else ''}", file=sys.stderr)
-    return 1 if wrong else 0
+    return steps, machine.sentence()
+
+
+def summary(steps: Sequence[Step]) -> list[str]:
+    """Of each dimension its largest number, as a table in Markdown: a line of the manual for each."""
+    lines = [SUMMARY, tuple("---" if at == 0 else "---:" for at in range(len(SUMMARY)))]
+    for name in dict.fromkeys(step.dimension for step in steps):
+        largest = max(step.number for step in steps if step.dimension == name)
+        of = {step.command: step for step in steps if (step.dimension, step.number) == (name, largest)}
+        grown = [step.growth for step in of.values() if step.growth is not None]
+        lines.append(
+            (
+                f"{thousands(largest)} {DIMENSIONS[name].what}",
+                *(f"{of[command].cpu:.1f}" if command in of else "" for command in COMMANDS),
+                f"{max(grown):.2f}" if grown else "",
+                *(_ratio(of.get(command)) for command in ("backup", "restore")),
+                str(max(step.memory for step in of.values()) >> 20),
+            )
+        )
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _ratio(step: Step | None) -> str:
+    return "" if step is None or step.ratio is None else f"{step.ratio:.1f}"
 
 
 def _measured(stage: Stage, dimension: Dimension, options: argparse.Namespace, log: Log) -> Iterator[Step]:
@@ -241,6 +276,8 @@ def _options() -> argparse.Namespace:
         metavar="N",
         help="the largest number, in place of the target; a tenth and a hundredth go before",
     )
+    add("--read", type=Path, action="append", default=[], metavar="FILE", help="measure nothing: what --json printed")
+    add("--manual", action="store_true", help="put the table into the manual, in this checkout")
     add("--postgres", type=int, metavar="MAJOR", help="[15 where Debian's is installed, else any]")
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="print all figures as JSON")

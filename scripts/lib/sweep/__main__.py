@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from backupd.seal import keyfiles
+from lib import manual_table
 from lib.servers import start_region
 from lib.soak.application import Application, Journal
 from lib.soak.clock import Clock
@@ -54,6 +55,8 @@ def main(arguments: Sequence[str]) -> int:
 def _told(rows: Sequence[Row], options: argparse.Namespace) -> int:
     """Print the table, and what failed."""
     failed = [line for row in rows for line in row.wrong]
+    if options.manual:
+        manual_table.put([*markdown(rows)])
     print("\n".join(markdown(rows) if options.markdown else table(rows)))
     print(f"{sum(row.run for row in rows)} of {sum(row.cases for row in rows)} cases run, {len(failed)} failed")
     for lines in failed:
@@ -75,7 +78,7 @@ def _sweep(sweep: Sweep, options: argparse.Namespace, log: Log) -> None:
     until = time.monotonic() + 60 * (options.minutes or math.inf)
     done = log.done(name)
     for fault in chosen:
-        if time.monotonic() < until and fault.place not in done:
+        if time.monotonic() < until and (options.fault or fault.place not in done):
             case = sweep.run(fault)
             log.ended(case)
             if options.verbose or case.wrong:
@@ -125,6 +128,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--log", type=Path, metavar="FILE", help="go on from the cases of FILE, and add to it")
     parser.add_argument("--table", action="store_true", help="only print what is in the log")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    parser.add_argument("--manual", action="store_true", help="put the table into the manual, in this checkout")
     parser.add_argument("--verbose", action="store_true", help="print every case")
     parser.add_argument("--folder", type=Path, required=True, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
