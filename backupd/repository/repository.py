@@ -12,7 +12,7 @@ from typing import Final
 
 from backupd.errors import UNSOUND, BackupdError, DamageError, ObjectMissingError, RefusedError
 from backupd.model.documents import REDUCED, Record, RepositoryInfo, decode_body, encode_body
-from backupd.model.ids import GenerationId, ObjectHash, ObjectName, SnapshotName
+from backupd.model.ids import GenerationId, ObjectHash, ObjectName, RegionName, SnapshotName
 from backupd.model.known_keys import is_known_signer
 from backupd.model.ledger import Reduced
 from backupd.parallel import in_parallel
@@ -34,11 +34,19 @@ class Repository:
 
     With `trusted` signers (64 hex each) only documents that they signed are believed. With None, the signers that
     `repository.json` itself names are believed, except keys that anybody can sign with; the user should see them
-    (`signers`). `keepers` works in the same way for the ledger. No error message names a tenant.
+    (`signers`). `keepers` works in the same way for the ledger. With a `region`, another one's repository is refused:
+    both may be signed by the same node, and somebody may have exchanged their folders. No error message names a tenant.
     """
 
-    def __init__(self, store: Store, trusted: Collection[str] | None, keepers: Collection[str] | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        trusted: Collection[str] | None,
+        keepers: Collection[str] | None = None,
+        region: RegionName | None = None,
+    ) -> None:
         self.store = store
+        self._region = region
         self._trusted = None if trusted is None else frozenset(trusted)
         self._keepers = None if keepers is None else frozenset(keepers)
         self._generations: dict[SnapshotName, list[GenerationId]] = {}
@@ -73,7 +81,13 @@ class Repository:
                     hint="Name under [trust] whom to believe; the secret halves of these keys are public.",
                 )
         body = read_document(data, "repository", trusted, layout.REPOSITORY)
-        return decode_body(body, RepositoryInfo, layout.REPOSITORY)
+        info = decode_body(body, RepositoryInfo, layout.REPOSITORY)
+        if self._region not in (None, info.region):
+            raise RefusedError(
+                f'the repository of region "{info.region}" stands where that of "{self._region}" belongs',
+                hint="Folders of regions must not be moved or renamed.",
+            )
+        return info
 
     def exists(self) -> bool:
         """Check whether there is a `repository.json`, readable or not."""

@@ -137,7 +137,7 @@ def replacing_repository(context: Context, region: RegionName, store: str) -> It
     if context.config.keeper is not None and isinstance(section, SftpStoreSection):
         role = "keeper" if section.credential("keeper").key.is_given(context.environ) else "writer"
     with closing(open_store(context, region, store, QUICKLY, role)) as opened:
-        yield Repository(opened, context.trusted_signers(), context.trusted_keepers())
+        yield Repository(opened, context.trusted_signers(), context.trusted_keepers(), region)
 
 
 def region_hook(context: Context, region: RegionName, event: HookEvent) -> Hook | None:

@@ -180,7 +180,7 @@ def open_repository(
     from backupd.repository.repository import Repository
 
     with closing(open_store(context, region, context.stores_of(region, store)[0], patience)) as opened:
-        yield Repository(opened, context.trusted_signers(), context.trusted_keepers())
+        yield Repository(opened, context.trusted_signers(), context.trusted_keepers(), region)
 
 
 @contextmanager
@@ -204,6 +204,7 @@ def open_repositories(
                 BallastedStore(store) if role == "keeper" else store,
                 context.trusted_signers(),
                 context.trusted_keepers(),
+                region,
             )
             for name, store in opened.items()
         }

@@ -154,7 +154,7 @@ class Examination:
             return
         try:
             with closing(open_store(context, region, name, QUICKLY, role)) as store:
-                repository = Repository(store, context.trusted_signers(), context.trusted_keepers())
+                repository = Repository(store, context.trusted_signers(), context.trusted_keepers(), region)
                 look = observe_store(repository, store, self._asked(patient, region, name))
         except BackupdError as error:
             look = StoreLook(error=(error.message, error.hint))

@@ -166,7 +166,7 @@ def _open_places(context: Context, region: RegionName) -> Iterator[list[StorePla
             places.append(
                 StorePlace(
                     name=name,
-                    repository=Repository(store, context.trusted_signers(), context.trusted_keepers()),
+                    repository=Repository(store, context.trusted_signers(), context.trusted_keepers(), region),
                     store=store,
                     memory=context.state_folder(region, name),
                     separate_keeper=name in separate,

@@ -71,7 +71,7 @@ def _target(target: BackupTarget) -> Iterator[BackupOutcome]:
         return
     broken: StoreError | None = None
     try:
-        repository = Repository(store, target.trusted, target.keepers)
+        repository = Repository(store, target.trusted, target.keepers, target.region)
         for job in target.jobs:
             if broken is not None:
                 yield _failed(target, job, broken)

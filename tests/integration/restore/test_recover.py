@@ -322,6 +322,8 @@ def test_a_store_of_several_regions_needs_one_named(place: Place) -> None:
     assert (result.returncode, "be, ch" in result.stderr) == (2, True)
     assert place.recover(above, "--list", "--region", "be").returncode == 0
     assert place.recover(above, "--list", "--region", "../be").returncode == 2
+    moved = place.recover(above, "--list", "--region", "ch")
+    assert (moved.returncode, "the repository of region 'be'" in moved.stderr) == (10, True)
     assert place.recover(place.folder / "nowhere", "--list").returncode == 2
 
 

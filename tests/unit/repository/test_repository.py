@@ -12,7 +12,7 @@ from doubles.stores.hooked_store import HookedStore
 from doubles.stores.small_repository import Content, Rows, SmallRepository
 
 from backupd.errors import BackupdError, DamageError, KeyRefusedError, ObjectMissingError, RefusedError
-from backupd.model.ids import ObjectHash, ObjectName, Pseudonym, RunId, SnapshotName
+from backupd.model.ids import ObjectHash, ObjectName, Pseudonym, RegionName, RunId, SnapshotName
 from backupd.model.tenancy import SegmentName
 from backupd.repository import help_files, layout
 from backupd.repository.keys import SecretKeys
@@ -52,6 +52,13 @@ def test_without_trusted_signers_the_repository_names_its_own(small: SmallReposi
     assert repository.signers == {small.signer.public}
     with pytest.raises(DamageError, match="trusted signer"):
         Repository(small.store, [Signer(os.urandom(32)).public]).info()
+
+
+def test_another_regions_repository_is_refused(small: SmallRepository) -> None:
+    """One node may sign for both, so nothing but the name tells whose rows they are."""
+    assert Repository(small.store, None, region=RegionName("be")).info().region == "be"
+    with pytest.raises(RefusedError, match='of region "be" stands where that of "ch" belongs'):
+        Repository(small.store, None, region=RegionName("ch")).info()
 
 
 def test_a_record_must_have_the_hash_of_its_name(small: SmallRepository, root_of) -> None:
