@@ -110,7 +110,7 @@ class Sweep:
         """The next backup works, and backupd itself finds nothing wrong."""
         world = self.world
         commands = [["backup", "be"]] if self.operation.name not in ("ingest", "init") else []
-        if self.operation.name != "ingest":
+        if self.operation.name not in ("ingest", "init"):  # of an empty store nothing can be verified
             commands.append([word.format(world.folder) for word in (*VERIFY, "{}/drill.passphrase")])
         for command in commands if not self.operation.by_script else ():
             ended = world.run(command)
