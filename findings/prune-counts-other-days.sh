@@ -12,10 +12,10 @@
 #     2 made at +13:00, 3 at -08:00 (2 March)   keeps 3, 4: of 2 March, by UTC, nothing
 #   borg prune --keep-daily 30, all four made in UTC:
 #     TZ=UTC                                    keeps 1, 2, 4 (1 as the oldest of all)
-#     TZ=America/Los_Angeles                    keeps 1, 3, 4
+#     TZ=America/Los_Angeles                    keeps 1, 2, 3, 4
 #
 # So a job that moves into a container without time zone, or two people who prune, change what is kept: in borg, what
-# one keeps as the last of a day the other removes.
+# one keeps as the last of a day (3) the other removes.
 #
 # Seen with restic 0.14.0 and borg 1.2.4, of Debian 12, whose python3 borg needs.
 set -euo pipefail
@@ -65,4 +65,4 @@ for made in "$one" "$two" "$three" "$four"; do
   TZ=UTC borg create --timestamp "${made/ /T}" "$work/borg::n$((number += 1))" "$work/rows"
 done
 expect "borg, pruned in UTC" "1 2 4" "$(borg_keeps UTC)"
-expect "borg, pruned in the west" "1 3 4" "$(borg_keeps "$west")"
+expect "borg, pruned in the west" "1 2 3 4" "$(borg_keeps "$west")"
