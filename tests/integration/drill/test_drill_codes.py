@@ -20,7 +20,6 @@ from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.drill import DrillRequest
 from backupd.planning import lifecycle, selection
 from backupd.planning.lifecycle import ClockDates
-from backupd.planning.load_order import EarlyKey
 from backupd.postgres.connect import Source
 from backupd.seal import suite
 from backupd.seal.keyring import wraps_check
@@ -313,11 +312,7 @@ def test_a_view_that_cannot_be_filled_here_is_told_and_no_fault(
 
 
 def test_a_check_that_asks_another_table_is_no_fault_of_the_backup(
-    pg17: Server,
-    make_database: Callable[..., Database],
-    region: Region,
-    drills: Drills,
-    monkeypatch: pytest.MonkeyPatch,
+    pg17: Server, make_database: Callable[..., Database], region: Region, drills: Drills
 ) -> None:
     """The second restore is of one table at first; where PostgreSQL refuses its rows alone, it is of all of them."""
     region.tenancy = replace(BY_COLUMN, unclassified="shared")
@@ -330,9 +325,6 @@ def test_a_check_that_asks_another_table_is_no_fault_of_the_backup(
         "CREATE TABLE public.item (id int PRIMARY KEY, tenant text NOT NULL, k text CHECK (public.known(k)))",
         "INSERT INTO public.item SELECT g, 't' || g % 2, 'a' FROM generate_series(1, 40) g",
     )
-    # As a key of an extension would: the other table is loaded first wherever both are.
-    key = EarlyKey(("public", "item"), ("public", "kind"), "item_kind", deferrable=True)
-    monkeypatch.setattr("backupd.operations.restore.database.early_keys", lambda _: [key])
     region.backup(database)
     report = drills.run()
     assert (report.verdict, check(report, "canary").verdict) == ("pass", "pass")
