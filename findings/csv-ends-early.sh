@@ -13,7 +13,7 @@
 # On 18 the client decides: psql 17 stops at that line, too, but sends it, and the server takes it for a row.
 # PostgreSQL's own COPY … TO … CSV quotes such a field; a file from elsewhere has to be counted after it was loaded.
 #
-# Seen with 17.10 and 18.4 (16.14 is as 17.10), psycopg 3.3.9, Python 3.11.
+# Seen with 17.10 and 18.4, psycopg 3.3.9, Python 3.11.
 set -euo pipefail
 . "$(dirname "$0")/lib/prepare.sh"
 

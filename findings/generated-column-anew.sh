@@ -9,8 +9,8 @@
 #   restored         1: 100 -> 122.00    2: 100 -> 122.00; pg_restore --exit-on-error: status 0
 #
 # A dump of the restored database is, byte for byte, the dump of the origin, and COPY of both tables likewise: COPY
-# leaves generated columns out, too. A query of the column shows it. So does any UPDATE of an old row change it; but a
-# backup is expected not to. What must stay is to be in an ordinary column, filled by a trigger.
+# leaves generated columns out, too. A query of the column shows it. What must stay as it was belongs into an ordinary
+# column, filled by a trigger.
 #
 # Seen with 16.14, 17.10 and 18.4. The function is IMMUTABLE by its word, which replacing it breaks; nothing objects.
 set -euo pipefail

@@ -12,7 +12,7 @@
 # by both, and 4 is the note in one, the cost in the other. So do SELECT *, COPY child TO and FROM, and functions that
 # take rows apart by place. Where the types differ, there is an error instead. Partitions keep their order.
 #
-# Seen with 16.14, 17.10 and 18.4. pg_upgrade keeps the order; another restore changes nothing more.
+# Seen with 16.14, 17.10 and 18.4.
 set -euo pipefail
 . "$(dirname "$0")/lib/prepare.sh"
 
