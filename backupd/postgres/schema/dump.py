@@ -25,6 +25,7 @@ from backupd.postgres.source.exported import ExportedSnapshot
 
 Result = TypeVar("Result")
 
+_ELSEWHERE = "service=backupd dbname=postgres"
 _WAIT = f"--lock-wait-timeout={round(SHORT_WAIT * 1000)}"
 _PASSWORDS = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')"
 _LARGE_OBJECTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)"
@@ -43,12 +44,20 @@ def dump_globals(client: Client, connection: Connection, names: NamePatterns) ->
     """Dump roles with settings and memberships, and tablespaces, as SQL by segment.
 
     Passwords are included only if the role may see them. The state is that of now and not of the exported snapshot:
-    PostgreSQL offers no other. Raises the errors of `dump_schema`.
+    PostgreSQL offers no other. Roles are the server's, and their names may be no text in this database's encoding, so
+    that it cannot list them: then the database `postgres` is asked. Raises the errors of `dump_schema`.
     """
     quiet = () if connection.execute(_PASSWORDS).fetchone() == (True,) else ("--no-role-passwords",)
     # What stands behind -l may be a connection string, which keeps the database's name, maybe a tenant's, unseen.
     command = client.command("pg_dumpall", "--globals-only", *quiet, "-l", "service=backupd")
-    return divide_globals(run(command, client.environment).decode(errors="surrogateescape"), names)
+    try:
+        found = run(command, client.environment)
+    except SourceError as error:
+        try:
+            found = run([*command[:-2], _ELSEWHERE, f"--dbname={_ELSEWHERE}"], client.environment)
+        except SourceError:
+            raise error from None
+    return divide_globals(found.decode(errors="surrogateescape"), names)
 
 
 def large_objects_command(client: Client, connection: Connection, exported: ExportedSnapshot) -> list[str] | None:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 from doubles.servers.postgres import Server
+from doubles.stores.snapshots import look
 from fix_drills import Drills
-from fix_postgres import Database
+from fix_postgres import Database, unique
 from fix_regions import CLASSES, Region
 
 from backupd.errors import UnmappedError
@@ -83,6 +84,17 @@ def test_a_drill_compares_them(
     region.backup(database)
     assert drills.run().verdict == "pass"
     assert drills.run(None, "UPDATE public.t SET x = 'plain' WHERE id = 2").verdict == "fail"
+
+
+def test_a_role_whose_name_is_no_text_there_is_no_fault(
+    pg15: Server, make_database: Callable[..., Database], make_role: Callable[..., str], region: Region
+) -> None:
+    """Roles are the server's: where this database cannot list them, another one does."""
+    role = make_role(pg15, "NOLOGIN", name=unique("\N{LATIN CAPITAL LETTER A WITH GRAVE}"))
+    database = filled(make_database, pg15, "EUC_JP")
+    region.tenancy = Tenancy(kind=TenancyKind.COLUMN, column="tenant", classes=CLASSES)
+    found = look(region.repository, region.backup(database).snapshot, region.identity.secret)
+    assert role.encode() in found.of(None, "structure").files["globals"]
 
 
 def test_a_tenant_who_is_no_text_is_refused(

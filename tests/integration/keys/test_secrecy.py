@@ -218,7 +218,8 @@ def test_errors_do_not_quote(secretive: Watcher, fault: str, option: str, pg15: 
             database.sql(statement.replace("{reader}", reader))
         if fault == "locked":
             config = secretive.node.node / "backupd.toml"
-            config.write_text(config.read_text().replace("workers = 2", 'workers = 2\nlock_timeout = "1s"'))
+            text = config.read_text().replace("workers = 2", 'workers = 2\nlock_timeout = "1s"')
+            config.write_text(f'{text}\n[daemon]\ndeadline = "2s"\n')  # it tries again for half of that
             blocker.execute(f'BEGIN; LOCK TABLE "{WORD} schema".own')
         status = {"null tenant": 5, "unmapped table": 5}.get(fault, 4)
         printed = secretive.run("backup", *filter(None, [option]), status=status)
