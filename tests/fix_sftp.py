@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -119,6 +119,11 @@ def sub_accounts() -> Iterator[SubAccounts]:
         node = server.add_account(sub, "nobody", "nogroup", flags)
         keeper = server.add_account(home, "backup", "nogroup")
         yield SubAccounts(node, keeper, sub / "backupd/be", own, enforced)
+
+
+def patient(store):
+    """A store on the same server with time enough, also on a busy machine, for what is not about the deadline."""
+    return SftpStore(replace(store.target, deadline=60.0), SystemClock())
 
 
 @pytest.fixture

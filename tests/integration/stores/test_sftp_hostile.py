@@ -15,6 +15,7 @@ from doubles.servers.delay_proxy import DelayProxy
 from doubles.servers.hostile_sftp import Rule, published
 from doubles.servers.sftp_engine import FSTAT, LSTAT, OPENDIR, READ, READDIR, RENAME, WRITE
 from doubles.servers.sshd import make_key
+from fix_sftp import patient
 
 from backupd.clock import SystemClock
 from backupd.errors import (
@@ -83,7 +84,7 @@ def test_every_request_of_a_put_may_go_wrong(hostile, act, size):
         assert set(published(server).values()) <= {data}
         before = server.mischief.requests
         server.mischief.rules.clear()
-        retry = SftpStore(store.target, SystemClock())
+        retry = patient(store)
         put(retry, "a/object", data)
         retry.close()
         assert published(server) == {"a/object": data}

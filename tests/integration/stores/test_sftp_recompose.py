@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from contextlib import suppress
 
 import pytest
 from doubles.servers import sftp_engine
 from doubles.servers.hostile_sftp import Rule, published
 from doubles.servers.sftp_engine import COPY_DATA, POSIX_RENAME, READ, WRITE, SftpEngine
+from fix_sftp import patient
 
-from backupd.clock import SystemClock
 from backupd.errors import StoreAuthError, StoreError, StoreFullError
 from backupd.store.base import Kept
-from backupd.store.sftp.store import SftpStore
 
 NAME = "a/object"
 OLD = os.urandom(700_000)
@@ -29,7 +29,11 @@ def recompose(store, pieces=PIECES):
 def prepared(hostile, **changes):
     """A store on a hostile server, honest so far, that holds the old content."""
     store, server = hostile(**changes)
-    store.put_new(NAME, io.BytesIO(OLD), len(OLD), hashlib.sha256(OLD).hexdigest())
+    honest = patient(store)
+    honest.put_new(NAME, io.BytesIO(OLD), len(OLD), hashlib.sha256(OLD).hexdigest())
+    honest.close()
+    with suppress(StoreError):  # it is connected, unless the machine is busy
+        store.stat(NAME)
     server.mischief.requests = 0
     return store, server
 
@@ -62,7 +66,7 @@ def test_every_request_may_go_wrong(hostile, act, way):
         assert standing == NEW if done else standing in {OLD, NEW}
         before = server.mischief.requests
         server.mischief.rules.clear()
-        again = SftpStore(store.target, SystemClock())
+        again = patient(store)
         recompose(again)
         again.close()
         assert published(server) == {NAME: NEW}

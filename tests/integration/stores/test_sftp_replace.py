@@ -6,11 +6,13 @@ import hashlib
 import io
 import os
 import time
+from contextlib import suppress
 
 import pytest
 from doubles.servers.hostile_sftp import Rule, published
 from doubles.servers.sftp_engine import OPENDIR, POSIX_RENAME, READDIR, WRITE
 from doubles.servers.sshd import Sshd
+from fix_sftp import patient
 
 from backupd.clock import SystemClock
 from backupd.errors import ObjectMissingError, StoreAuthError, StoreError, StoreFullError, StoreGoneError
@@ -36,7 +38,14 @@ def replace(store, data, name=NAME):
 def prepared(hostile, old, **changes):
     """A store on a hostile server, honest so far, that holds `old`."""
     store, server = hostile(**changes)
-    put(store, NAME, old)
+    if "patience" in changes:
+        put(store, NAME, old)
+    else:
+        honest = patient(store)
+        put(honest, NAME, old)
+        honest.close()
+        with suppress(StoreError):  # it is connected, unless the machine is busy
+            store.stat(NAME)
     server.mischief.requests = 0
     return store, server
 
@@ -63,7 +72,7 @@ def test_every_request_of_a_replacement_may_go_wrong(hostile, act, size):
         assert standing == new if done else standing in {old, new}
         before = server.mischief.requests
         server.mischief.rules.clear()
-        again = SftpStore(store.target, SystemClock())
+        again = patient(store)
         replace(again, new)
         again.close()
         assert published(server) == {NAME: new}
@@ -205,7 +214,7 @@ def test_folder_that_cannot_be_opened_is_never_empty(viewed, act, nth):
 def test_no_lie_shortens_a_view(hostile, act, kind):
     """At every k one answer is wrong: the view is whole or an error."""
     for k in range(1, 30):
-        store, server = hostile(deadline=0.4)
+        store, server = hostile(deadline=0.8)
         path = server.home / ".zfs/snapshot/daily_2030-01-01/be/a/one"
         path.parent.mkdir(parents=True)
         path.write_bytes(b"one")
