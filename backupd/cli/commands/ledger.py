@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 import typer
@@ -26,8 +27,14 @@ from backupd.model.text import counted, counts
 if TYPE_CHECKING:
     from backupd.model.ledger import LedgerEntry
     from backupd.operations.ledger.check import CheckedLedger
+    from backupd.trace import Trace
 
 RegionOption = Annotated[str, typer.Argument(metavar="REGION", show_default=False)]
+_DecisionOption = Annotated[
+    str, typer.Option("--decision", metavar="REFERENCE", show_default=False, help="Who decided: a ticket's number.")
+]
+_SURE = "Say so for good?"
+_T = TypeVar("_T")
 
 
 def add(app: typer.Typer) -> None:
@@ -117,9 +124,7 @@ def retire(
     ctx: typer.Context,
     region: RegionOption,
     store: Annotated[str, typer.Argument(metavar="STORE", show_default=False, help="As it was named when in use.")],
-    decision: Annotated[
-        str, typer.Option("--decision", metavar="REFERENCE", show_default=False, help="Who decided: a ticket's number.")
-    ],
+    decision: _DecisionOption,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     config: ConfigOption = None,
@@ -141,13 +146,10 @@ def retire(
     context = load_context(ctx, config)
     name = region_of(context, region)
     with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
-        events = run(keeper.book, keeper.stores.keys(), store, decision, dry_run=True)
         waiting = counted(waiting_for(keeper.book.states, store), "purge")
         would = f"{region}: store '{store}' would be retired; {waiting} would wait for it no longer"
-        if events and not dry_run:
-            if is_asked(yes=yes):
-                show_and_ask([would], "Say for good that it is gone?", trace)
-            events = run(keeper.book, keeper.stores.keys(), store, decision)
+        say = partial(run, keeper.book, keeper.stores.keys(), store, decision)
+        events = _said(say, lambda _: would, "Say for good that it is gone?", trace, dry_run=dry_run, yes=yes)
     line = f"{region}: store '{store}' is retired" + ("" if events else " already")
     value = {"region": region, "store": store, "changed": bool(events) and not dry_run, "dry_run": dry_run}
     return Reply(value, [would if dry_run and events else line]).print(as_json=as_json)
@@ -159,9 +161,7 @@ def retire_keeper(
     key: Annotated[
         str, typer.Argument(metavar="KEY", show_default=False, help="The public key of the other keeper, 64 hex.")
     ],
-    decision: Annotated[
-        str, typer.Option("--decision", metavar="REFERENCE", show_default=False, help="Who decided: a ticket's number.")
-    ],
+    decision: _DecisionOption,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     config: ConfigOption = None,
@@ -182,12 +182,10 @@ def retire_keeper(
     context = load_context(ctx, config)
     name = region_of(context, region)
     with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
-        events = run(keeper.book, keeper.signer.public, key, decision, dry_run=True)
-        if events and not dry_run:
-            if is_asked(yes=yes):
-                show_and_ask([f"{region}: the keeper {key} would be retired"], "Say so for good?", trace)
-            events = run(keeper.book, keeper.signer.public, key, decision)
-    line = f"{region}: the keeper {key} {'would be' if dry_run and events else 'is'} retired"
+        would = f"{region}: the keeper {key} would be retired"
+        say = partial(run, keeper.book, keeper.signer.public, key, decision)
+        events = _said(say, lambda _: would, _SURE, trace, dry_run=dry_run, yes=yes)
+    line = would if dry_run and events else f"{region}: the keeper {key} is retired"
     value = {"region": region, "keeper": key, "changed": bool(events) and not dry_run, "dry_run": dry_run}
     return Reply(value, [line + ("" if events else " already")]).print(as_json=as_json)
 
@@ -195,9 +193,7 @@ def retire_keeper(
 def redate(
     ctx: typer.Context,
     region: RegionOption,
-    decision: Annotated[
-        str, typer.Option("--decision", metavar="REFERENCE", show_default=False, help="Who decided: a ticket's number.")
-    ],
+    decision: _DecisionOption,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     config: ConfigOption = None,
@@ -219,18 +215,32 @@ def redate(
     context = load_context(ctx, config)
     name = region_of(context, region)
     with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
-        entries = run(keeper.book, decision, dry_run=True)
-        if entries and not dry_run:
-            if is_asked(yes=yes):
-                show_and_ask(
-                    [f"{region}: misdated would be the entries {_numbers(entries)}"], "Say so for good?", trace
-                )
-            entries = run(keeper.book, decision)
+        say = partial(run, keeper.book, decision)
+        would = f"{region}: misdated would be the entries "
+        entries = _said(say, lambda found: would + _numbers(found), _SURE, trace, dry_run=dry_run, yes=yes)
     misdated = f"misdated {'would be' if dry_run else 'are'} the entries {_numbers(entries)}"
     line = misdated if entries else "no entry is dated ahead"
     return Reply({"region": region, "misdated": entries, "dry_run": dry_run}, [f"{region}: {line}"]).print(
         as_json=as_json
     )
+
+
+def _said(
+    say: Callable[..., list[_T]],
+    would: Callable[[list[_T]], str],
+    question: str,
+    trace: Trace,
+    *,
+    dry_run: bool,
+    yes: bool,
+) -> list[_T]:
+    """Return what `say` would append to the ledger; append it, too, unless only asked, once a person has agreed."""
+    found = say(dry_run=True)
+    if found and not dry_run:
+        if is_asked(yes=yes):
+            show_and_ask([would(found)], question, trace)
+        found = say()
+    return found
 
 
 def _numbers(entries: list[int]) -> str:

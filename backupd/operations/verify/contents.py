@@ -60,18 +60,14 @@ class ContentChecker:
     """Checks the content of one generation's newest snapshots, as a restore would read it. For one thread."""
 
     def __init__(self, checked: CheckedGeneration) -> None:
-        self._repository = checked.repository
-        self._generation = checked.id
-        self._checked = checked.state
-        self._scope = checked.scope
-        self._tools = checked.tools
+        self._of = checked
         self._done = CheckedContents()
 
     def check(self, documents: Documents, keys: SoundKeys, troubles: KnownTroubles) -> CheckedContents:
         """Check as much as asked for of the newest snapshot of each database. Raises the store's errors."""
-        for name in _newest(documents.claims) if self._scope.share else ():
+        for name in _newest(documents.claims) if self._of.scope.share else ():
             try:
-                listed = self._repository.sections(self._repository.record(name, self._generation))
+                listed = self._of.repository.sections(self._of.repository.record(name, self._of.id))
             except UNSOUND:
                 continue  # other checks report it
             self._check(name, documents.claims[name], listed, (keys, troubles))
@@ -87,7 +83,7 @@ class ContentChecker:
         keys, troubles = known
         sizes = _sound(listed, keys, troubles)
         chosen = self._choose(listed, sizes)
-        reading = _Reading(self._repository.store, listed, keys, self._tools.threads)
+        reading = _Reading(self._of.repository.store, listed, keys, self._of.tools.threads)
         reading.define(sizes, complete=all(one in sizes or one in troubles.gone for one in listed.manifests))
         for at in range(0, len(chosen), _TOGETHER):
             self._read(name, reading, chosen[at : at + _TOGETHER])
@@ -95,14 +91,14 @@ class ContentChecker:
         if claims.totals is not None and reading.amounts.keys() == listed.manifests.keys():
             rows, size = (sum(amount[at] for amount in reading.amounts.values()) for at in (0, 1))
             if (rows, size) != (claims.totals.rows, claims.totals.bytes):
-                where = layout.record_name(self._generation, name)
+                where = layout.record_name(self._of.id, name)
                 self._found(name, Mismatch(where, "does not have as many rows in its sections as it says"))
 
     def _choose(self, listed: SnapshotSections, sizes: Mapping[Pseudonym, int]) -> list[Pseudonym]:
-        times = self._checked.times(CONTENT, self._generation)
+        times = self._of.state.times(CONTENT, self._of.id)
         by_manifest = {_called(listed.manifests[segment]): segment for segment in sizes}
         candidates = [ReadCandidate(key, sizes[segment], times.get(key)) for key, segment in by_manifest.items()]
-        return sorted(by_manifest[candidate.key] for candidate in choose(candidates, self._scope.share))
+        return sorted(by_manifest[candidate.key] for candidate in choose(candidates, self._of.scope.share))
 
     def _read(self, name: SnapshotName, reading: _Reading, group: Sequence[Pseudonym]) -> None:
         try:
@@ -110,9 +106,9 @@ class ContentChecker:
             right = list(group)
         except UNSOUND:
             right = [segment for segment in group if self._alone(name, reading, segment)]
-        now = self._tools.clock.now().timestamp()
+        now = self._of.tools.clock.now().timestamp()
         for segment in right:
-            self._checked.remember(CONTENT, self._generation, _called(reading.listed.manifests[segment]), now)
+            self._of.state.remember(CONTENT, self._of.id, _called(reading.listed.manifests[segment]), now)
 
     def _alone(self, name: SnapshotName, reading: _Reading, segment: Pseudonym) -> bool:
         try:
@@ -124,7 +120,7 @@ class ContentChecker:
                 self._done.absences.append(Absence(finding, (name,), segment, reading.class_of(segment)))
             else:
                 self._found(name, finding)
-            self._checked.forget(CONTENT, self._generation, _called(manifest))
+            self._of.state.forget(CONTENT, self._of.id, _called(manifest))
             return False
         return True
 

@@ -57,12 +57,7 @@ class GenerationCheck:
     """The check of one generation; `run` returns all that it finds."""
 
     def __init__(self, checked: CheckedGeneration) -> None:
-        self._repository = checked.repository
-        self._generation = checked.id
-        self._checked = checked.state
-        self._scope = checked.scope
-        self._tools = checked.tools
-        self._given = checked
+        self._of = checked
 
     def run(
         self, records: Iterable[SnapshotName], keyrings: Iterable[ObjectName], history: LedgerHistory
@@ -71,22 +66,22 @@ class GenerationCheck:
 
         Raises KeyRefusedError when an identity does not open the keyrings, and the store's errors.
         """
-        tools = self._tools
+        tools = self._of.tools
         # 1. What records and keyrings say.
-        with_identity = self._scope.identity is not None
-        reader = DocumentReader(self._repository, self._generation, history)
+        with_identity = self._of.scope.identity is not None
+        reader = DocumentReader(self._of.repository, self._of.id, history)
         documents = reader.read(records, keyrings, tools, keep=with_identity)
         keys = self._open_keys(documents)
         # 2. Are the packs there, and the sections that records need, and their keys?
-        gone = history.explained.purged_in(self._generation)
-        surveyor = Surveyor(self._repository, self._generation, documents, gone, keys)
-        survey = surveyor.run(self._checked.listed(self._generation), tools.threads)
+        gone = history.explained.purged_in(self._of.id)
+        surveyor = Surveyor(self._of.repository, self._of.id, documents, gone, keys)
+        survey = surveyor.run(self._of.state.listed(self._of.id), tools.threads)
         # 3. The bytes themselves, as many as asked for, and with an identity the rows.
         sound_keys = SoundKeys(documents.listings, keys)
-        read = PackReader(self._given).read(survey.sound, sound_keys)
+        read = PackReader(self._of).read(survey.sound, sound_keys)
         contents = CheckedContents()
         if keys is not None:
-            contents = ContentChecker(self._given).check(documents, sound_keys, self._troubles(survey, read, gone))
+            contents = ContentChecker(self._of).check(documents, sound_keys, self._troubles(survey, read, gone))
         # 4. What is missing, and what the ledger says of it.
         users = documents.users()
         vanished = [Absence(finding, tuple(users[sha256])) for sha256, finding in read.vanished.items()]
@@ -120,23 +115,23 @@ class GenerationCheck:
         )
 
     def _returned(self, unpurged: Collection[Pseudonym], history: LedgerHistory) -> Iterator[Mismatch]:
-        absent = history.absent_in(self._generation, self._tools.clock.now()) if unpurged else frozenset[Pseudonym]()
+        absent = history.absent_in(self._of.id, self._of.tools.clock.now()) if unpurged else frozenset[Pseudonym]()
         for segment in sorted(absent & set(unpurged)):
             message = (
                 "holds a key or a section again of a segment that a purge had taken out: an older copy was put back"
             )
-            yield Mismatch(layout.packs_folder(self._generation), message, segment)
+            yield Mismatch(layout.packs_folder(self._of.id), message, segment)
 
     def _open_keys(self, documents: Documents) -> SecretKeys | None:
-        if self._scope.identity is None or not documents.keyrings:
+        if self._of.scope.identity is None or not documents.keyrings:
             return None
-        return SecretKeys({self._generation: documents.keyrings}, self._scope.identity)
+        return SecretKeys({self._of.id: documents.keyrings}, self._of.scope.identity)
 
     def _troubles(self, survey: PackSurvey, read: ReadPacks, gone: frozenset[Pseudonym]) -> KnownTroubles:
         findings = [*survey.findings, *(absence.finding for absence in survey.absences)]
         damaged = (finding for found in read.damaged.values() for finding in found)
         segments = {finding.segment for finding in (*findings, *damaged) if finding.segment is not None}
-        packs = {layout.pack_name(self._generation, sha256) for sha256 in (*read.damaged, *read.vanished)}
+        packs = {layout.pack_name(self._of.id, sha256) for sha256 in (*read.damaged, *read.vanished)}
         packs |= {ObjectName(finding.object) for finding in survey.findings if finding.segment is None}
         return KnownTroubles(gone, segments, packs)
 
@@ -146,15 +141,15 @@ class GenerationCheck:
         if absences:
             history.refresh()
         exported = {name: claims.exported for name, claims in documents.claims.items()}
-        return judge(absences, exported, self._generation, history.explained)
+        return judge(absences, exported, self._of.id, history.explained)
 
     def _proven(
         self, documents: Documents, fit: Collection[SnapshotName], findings: Iterable[Mismatch]
     ) -> Iterator[SnapshotName]:
         """Yield those of these snapshots whose every pack was read with success, and that no finding is about."""
-        read = self._checked.times(READ, self._generation).keys()
+        read = self._of.state.times(READ, self._of.id).keys()
         wrong = {finding.object for finding in findings}
         for name in sorted(fit):
-            is_wrong = layout.record_name(self._generation, name) in wrong
+            is_wrong = layout.record_name(self._of.id, name) in wrong
             if not is_wrong and documents.claims[name].packs.keys() <= read:
                 yield name

@@ -63,21 +63,17 @@ class PackReader:
     """The reader of one generation's packs; what passed is remembered. For one thread; it uses several."""
 
     def __init__(self, checked: CheckedGeneration) -> None:
-        self._repository = checked.repository
-        self._generation = checked.id
-        self._checked = checked.state
-        self._scope = checked.scope
-        self._tools = checked.tools
+        self._of = checked
 
     def read(self, sound: Mapping[ObjectHash, int], keys: SoundKeys) -> ReadPacks:
         """Read as many of these packs as asked for; each has its size in bytes. Raises the store's errors."""
-        times = self._checked.times(READ, self._generation)
+        times = self._of.state.times(READ, self._of.id)
         candidates = [ReadCandidate(sha256, size, times.get(sha256)) for sha256, size in sound.items()]
-        chosen = choose(candidates, self._scope.share)
+        chosen = choose(candidates, self._of.scope.share)
         total = sum(candidate.weight for candidate in chosen)
-        done, region, size = ReadPacks(), self._repository.info().region, 0
-        with Phases(self._tools.clock, self._tools.trace, region).phase("reading", total):
-            for candidate, result in in_parallel(lambda one: self._check(one.key, keys), chosen, self._tools.threads):
+        done, region, size, tools = ReadPacks(), self._of.repository.info().region, 0, self._of.tools
+        with Phases(tools.clock, tools.trace, region).phase("reading", total):
+            for candidate, result in in_parallel(lambda one: self._check(one.key, keys), chosen, tools.threads):
                 try:
                     found = result.result()
                 except UNSOUND as error:
@@ -87,21 +83,21 @@ class PackReader:
                     self._forget(candidate.key)
                     done.damaged[candidate.key] = found
                     continue
-                now = self._tools.clock.now().timestamp()
-                self._checked.remember(READ, self._generation, candidate.key, now)
+                now = tools.clock.now().timestamp()
+                self._of.state.remember(READ, self._of.id, candidate.key, now)
                 done.right[candidate.key] = candidate.weight
                 size += candidate.weight
-                self._tools.trace.emit(Progress("reading", region, bytes_in=size, objects=len(done.right)))
+                tools.trace.emit(Progress("reading", region, bytes_in=size, objects=len(done.right)))
         return done
 
     def _check(self, sha256: ObjectHash, keys: SoundKeys) -> list[Mismatch]:
-        pack = self._repository.pack(self._generation, sha256)
-        faults = check_sections(self._repository.store, pack, keys.of, self._tools.scratch)
+        pack = self._of.repository.pack(self._of.id, sha256)
+        faults = check_sections(self._of.repository.store, pack, keys.of, self._of.tools.scratch)
         return [Mismatch(pack.name, fault.message, pack.header.rows[fault.at].segment) for fault in faults]
 
     def _fail(self, sha256: ObjectHash, done: ReadPacks, error: BackupdError) -> None:
         self._forget(sha256)
-        finding = Mismatch(layout.pack_name(self._generation, sha256), error.message)
+        finding = Mismatch(layout.pack_name(self._of.id, sha256), error.message)
         if isinstance(error, ObjectMissingError):
             done.vanished[sha256] = finding
         else:
@@ -109,4 +105,4 @@ class PackReader:
 
     def _forget(self, sha256: ObjectHash) -> None:
         """Forget that the pack was ever verified, so that it is read first the next time."""
-        self._checked.forget(READ, self._generation, sha256)
+        self._of.state.forget(READ, self._of.id, sha256)
