@@ -12,6 +12,7 @@ from backupd.config.faults import Finding
 from backupd.config.schema import Config, SftpStoreSection
 from backupd.config.secrets import FileRef
 from backupd.config.toml_lines import KeyPath
+from backupd.secret_files import is_open_to_others
 
 _OPEN_HINT = "Only its owner may read it: `chmod 600` it."
 
@@ -112,7 +113,7 @@ def _file_fault(file: Path) -> tuple[str, str] | None:
 
 def _secret_fault(file: Path) -> tuple[str, str] | None:
     fault = _file_fault(file)
-    if fault is None and file.stat().st_mode & 0o077:
+    if fault is None and is_open_to_others(file.stat()):
         return f'"{file}" is open to other users', _OPEN_HINT
     return fault
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import os
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from backupd.model.known_keys import is_known, is_known_seed
 from backupd.model.text import from_json
 from backupd.seal import suite
 from backupd.seal.documents import Signer, decode_base64
+from backupd.secret_files import is_open_to_others
 
 _FILE_LIMIT = 64 << 10
 _SALT_SIZE = 16
@@ -200,7 +200,6 @@ def _text(data: bytes) -> str:
 
 
 SECRET_SIZE: Final = 32
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def write_secret(path: Path, secret: bytes) -> None:
@@ -228,11 +227,11 @@ def read_secret(path: Path, what: str, made_by: str) -> bytes:
     """
     try:
         with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
+            is_open = is_open_to_others(os.fstat(file.fileno()))
             text = file.read(2 * SECRET_SIZE + 2).strip()
     except OSError as error:
         raise ConfigError(f"the {what} '{path}' cannot be read: {error.strerror}") from error
-    if mode & _OTHERS:
+    if is_open:
         raise ConfigError(f"the {what} '{path}' is open to other users", hint="Make it its owner's only: chmod 600.")
     try:
         secret = bytes.fromhex(text.decode("ascii"))

@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import logging
 import socket
-import stat
 import sys
 import threading
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from typing import NamedTuple
 
 from backupd.clock import Clock
 from backupd.errors import StoreAuthError, StoreError, StoreGoneError
+from backupd.secret_files import is_open_to_others
 
 # paramiko imports invoke, which takes a third of its time, for one word of OpenSSH's configuration files, and goes on
 # without it where it is missing. Nothing here reads these files.
@@ -45,7 +45,6 @@ _COMMANDS_AT_ONCE = 4
 """Commands run at a time; OpenSSH allows ten channels on a connection, and SFTP takes one."""
 _LONGEST_OUTPUT = 64 * 1024
 
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 _LOG = "backupd.paramiko"
 # paramiko writes peers' words and its own tracebacks to its log; all that matters reaches us as exceptions.
@@ -315,7 +314,7 @@ def _parse_host_key(line: str) -> tuple[str, bytes]:
 
 def _load_key(path: Path) -> paramiko.PKey:
     with contextlib.suppress(OSError):
-        if path.stat().st_mode & _OTHERS:
+        if is_open_to_others(path.stat()):
             raise StoreAuthError(
                 f"the SSH key file {str(path)!r} is open to other users", hint="Make it its owner's only: chmod 600."
             )
