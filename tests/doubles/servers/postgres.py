@@ -76,6 +76,7 @@ def installation(major: int) -> Path:
 
 
 def _candidates() -> Iterator[Path]:
+    yield from map(Path, filter(None, os.environ.get("BACKUPD_TEST_SERVERS", "").split(":")))
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     for package, folder in _WHEELS:
         spec = importlib.util.find_spec(package)
@@ -127,7 +128,8 @@ class Server:
             raise RuntimeError(f"{path.name} failed on PostgreSQL {self.major}: {done.stderr.decode()}")
 
     def create_database(self, name: str, template: str = "template0", options: str = "") -> None:
-        self.sql("postgres", f"CREATE DATABASE {quoted(name)} TEMPLATE {quoted(template)} STRATEGY file_copy {options}")
+        strategy = "STRATEGY file_copy" if self.major >= 15 else ""  # before, there was no other
+        self.sql("postgres", f"CREATE DATABASE {quoted(name)} TEMPLATE {quoted(template)} {strategy} {options}")
 
     def drop_database(self, name: str) -> None:
         self.sql("postgres", f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)")

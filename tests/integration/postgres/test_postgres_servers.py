@@ -12,7 +12,7 @@ from fix_postgres import Database
 
 
 def test_every_version_runs_as_itself(server: Server, database: Database) -> None:
-    """The `server` fixture gives PostgreSQL 15, 16, 17 and 18, and never runs it as root."""
+    """The `server` fixture gives each version by itself, and never runs it as root."""
     assert int(database.sql("SHOW server_version_num")[0][0]) // 10000 == server.major
     owner = (server.folder / "data").stat().st_uid
     assert owner != 0

@@ -19,7 +19,7 @@ import pytest
 from doubles.node.processes import running_in
 from doubles.paths import ROOT
 from doubles.servers.postgres import Server
-from fix_postgres import Database
+from fix_postgres import MAJORS, Database
 
 from backupd.errors import ConfigError, RefusedError, SourceBusyError, SourceError, SpoolFullError
 from backupd.operations.drill.server import require_apart
@@ -58,7 +58,7 @@ def making(parent: Path, major: int = 15) -> ClusterSpec:
     return ClusterSpec(parent, find_server((), major), runner("postgres"), secrets.token_hex(8))
 
 
-@pytest.mark.parametrize("major", [15, 16, 17, 18])
+@pytest.mark.parametrize("major", MAJORS, ids=lambda major: f"pg{major}")
 def test_scratch_servers_do_not_repeat_the_oids_of_others(parent: Path, major: int) -> None:
     """Hash partitions of enums depend on OIDs, which a new server would give out as the source did when it was new."""
     given = set()
@@ -69,7 +69,7 @@ def test_scratch_servers_do_not_repeat_the_oids_of_others(parent: Path, major: i
     assert min(given) > 1 << 24
 
 
-@pytest.mark.parametrize("major", [15, 16, 17, 18])
+@pytest.mark.parametrize("major", MAJORS, ids=lambda major: f"pg{major}")
 def test_a_scratch_server_is_alone_and_leaves_nothing(parent: Path, major: int) -> None:
     """No address, no job of its own, another user's processes, and no trace of any at the end."""
     with scratch_cluster(making(parent, major)) as cluster:
