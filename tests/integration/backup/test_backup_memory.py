@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from fix_regions import Region
 
 from backupd.model.tenancy import ClassPolicy, Tenancy, TenancyKind
 from backupd.operations.backup import BackupReport, read
+from backupd.repository.state.index_file import IndexFile
 
 TENANTS = 150
 TENANCY = Tenancy(kind=TenancyKind.COLUMN, column="tenant", classes={"uploaded": ClassPolicy.STANDARD})
@@ -54,8 +56,16 @@ def test_small_segments_have_one_section_a_run(
     """With a tenth of the memory their rows would take; every row is there, and the spool is empty afterwards."""
     monkeypatch.setattr(read, "PENDING_LIMIT", 200_000)
     region.node = replace(region.node, workers=1)
+    transaction, committed = IndexFile.transaction, []
+
+    def counting(self: IndexFile) -> AbstractContextManager[None]:
+        committed.append(self)
+        return transaction(self)
+
+    monkeypatch.setattr(IndexFile, "transaction", counting)
     first = region.backup(crowd, tenancy=TENANCY)
     assert first.segments >= TENANTS
+    assert 0 < len(committed) < 10, "the index took each section by itself"
     assert sections(region, first) == first.segments
     assert first.objects <= 3
     assert rows_of(region, first) == sorted(database_rows(crowd))
