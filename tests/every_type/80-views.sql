@@ -8,7 +8,7 @@ CREATE MATERIALIZED VIEW zoo.m_third AS SELECT a.total, z.n FROM zoo.a_second a,
 CREATE MATERIALIZED VIEW zoo.not_populated AS SELECT * FROM zoo.a_second WITH NO DATA;
 CREATE RECURSIVE VIEW zoo.counting (n) AS SELECT 1 UNION ALL SELECT n + 1 FROM counting WHERE n < 5;
 CREATE VIEW zoo.grouped AS SELECT i.id, i.t, count(*) FROM zoo.indexed i GROUP BY i.id;
-CREATE FUNCTION zoo.add(a int, b int DEFAULT 1) RETURNS int LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE RETURN a + b;
+CREATE FUNCTION zoo.add(a int, b int DEFAULT 1) RETURNS int LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS 'SELECT a + b';
 CREATE FUNCTION zoo.odd_body() RETURNS text LANGUAGE plpgsql SET search_path = zoo, pg_temp SET work_mem = '1MB' AS $body$ BEGIN RETURN $$it's; -- "x"$$ || E'\\'; END $body$;
 CREATE PROCEDURE zoo.act(INOUT x int) LANGUAGE plpgsql AS $$ BEGIN x := x + 1; END $$;
 CREATE FUNCTION zoo.rows_of(VARIADIC n int[]) RETURNS TABLE (a int, b text) LANGUAGE sql AS 'SELECT u, u::text FROM unnest(n) u';

@@ -85,6 +85,7 @@ TEMPORARY = "backupd_restoring_"
 
 _STRING = r"[Ee]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'"
 _QUOTED = r'"(?:[^"]|"")*"'
+_PROVIDER = re.compile(rf"(?P<skip>{_STRING}|{_QUOTED})| LOCALE_PROVIDER = libc\b", re.DOTALL)
 _DATABASE = re.compile(rf"(?P<skip>{_STRING}|{_QUOTED})|\bDATABASE\s+(?P<name>{_QUOTED}|[^\s;\"]+)", re.DOTALL)
 
 
@@ -99,3 +100,11 @@ def renamed(sql: str, name: str) -> str:
     pg_dump writes key words in capitals, and quotes a name that has any.
     """
     return _DATABASE.sub(lambda found: found[0] if found["skip"] else f"DATABASE {identifier(name)}", sql)
+
+
+def without_provider(create: str) -> str:
+    """Leave libc as a locale's provider out of a CREATE DATABASE: servers before 15 know no other, and not the word.
+
+    pg_dump 15 and newer write it for their databases, too.
+    """
+    return _PROVIDER.sub(lambda found: found["skip"] or "", create)

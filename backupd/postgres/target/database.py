@@ -10,7 +10,7 @@ import psycopg
 from backupd.errors import RefusedError, SourceError
 from backupd.postgres.connect import Connection, Source, identifier
 from backupd.postgres.failures import reason, translate
-from backupd.postgres.schema.statements import TEMPORARY, renamed, split_statements, words_in
+from backupd.postgres.schema.statements import TEMPORARY, renamed, split_statements, without_provider, words_in
 from backupd.postgres.target import session
 from backupd.postgres.target.pg_restore import DatabaseSql
 from backupd.postgres.target.subscriptions import drop_subscriptions
@@ -18,6 +18,8 @@ from backupd.postgres.target.subscriptions import drop_subscriptions
 _RENAMES = 6
 """Tries to rename; in each the server itself waits five seconds for others to leave the database."""
 _LONGEST = 63
+_PROVIDERS = 150000
+"""The `server_version_num` from which locales have providers."""
 
 _LEFT = """
 SELECT datname FROM pg_catalog.pg_database d WHERE pg_catalog.starts_with(datname::text, %s)
@@ -58,8 +60,9 @@ def create(connection: Connection, sql: DatabaseSql, name: str, *, strict: bool 
     The owner comes first, as pg_restore has it: what is made in the database may need its owner's rights. Where not
     `strict`, an owner that cannot be set is left out. Raises SourceError.
     """
+    made = renamed(sql.create, name)
     try:
-        connection.execute(renamed(sql.create, name).encode())
+        connection.execute((made if connection.info.server_version >= _PROVIDERS else without_provider(made)).encode())
     except psycopg.Error as error:
         refused = translate(error)
         raise SourceError(

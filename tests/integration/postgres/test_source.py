@@ -126,7 +126,7 @@ class TestSnapshot:
         with hold(source) as holder:
             holder.check()
             database.sql(
-                "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity "
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE application_name = 'backupd' AND datname = current_database()"
             )
             with pytest.raises(SourceGoneError), join_snapshot(source, holder.exported):

@@ -54,7 +54,8 @@ def test_rows_keep_their_order(database: Database, loaded: Callable[..., None]) 
     rows = [b"%d\t%s\n" % (number, b"x" * (number * number * 37 % 6000)) for number in range(5000)]
     loaded(database, plan("t", 5000, 3), b"".join(rows[:5]), b"".join(rows[5:3000]), b"".join(rows[3000:]))
     assert [row[0] for row in database.sql("SELECT id FROM public.t")] == list(range(5000))
-    assert database.sql("SELECT pg_relation_size('public.t', 'vm') > 0") == [(True,)]
+    frozen = database.server.major >= 14  # before, COPY did not mark its pages
+    assert database.sql("SELECT pg_relation_size('public.t', 'vm') > 0") == [(frozen,)]
 
 
 def test_small_tables_are_not_emptied_before(database: Database, loaded: Callable[..., None]) -> None:

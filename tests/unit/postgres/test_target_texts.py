@@ -9,7 +9,7 @@ from psycopg.errors import InsufficientPrivilege
 
 from backupd.errors import ExtensionRefusedError, RefusedError, SourceError, SourceGoneError
 from backupd.postgres.connect import Connection
-from backupd.postgres.schema.statements import renamed
+from backupd.postgres.schema.statements import renamed, without_provider
 from backupd.postgres.target import finish
 from backupd.postgres.target.pg_restore import failure
 
@@ -39,6 +39,13 @@ NEW = '"n""w"'
 def test_only_the_database_is_renamed(said: str, written: str) -> None:
     """Names and strings that look like the statement's own words stay."""
     assert renamed(said, 'n"w') == written
+
+
+def test_only_libc_as_the_provider_is_left_out() -> None:
+    """Not where a name or a string says the same, and not another provider, which an old server has to refuse."""
+    said = "CREATE DATABASE app WITH ENCODING = 'UTF8' LOCALE_PROVIDER = {} LOCALE = 'x LOCALE_PROVIDER = libc';"
+    assert without_provider(said.format("libc")) == said.replace(" LOCALE_PROVIDER = {}", "")
+    assert without_provider(said.format("icu")) == said.format("icu")
 
 
 @pytest.mark.parametrize(
