@@ -61,6 +61,8 @@ class Warned:
     """The text, in lower case without a full stop, as errors are."""
     hint: str = ""
     """A full sentence that says what to do."""
+    standing: bool = False
+    """Whether it is true of a database however often one looks: a command says it once, not for each store."""
 
 
 Event = PhaseStarted | Progress | PhaseDone | Warned

@@ -326,7 +326,7 @@ def tenant_named(context: Context, region: RegionName, text: str, *, is_id: bool
 def standing_lines(one: TenantStanding) -> Iterator[str]:
     """Yield the lines that describe how a tenant stands."""
     scope = f", class {one.scope}" if one.scope else ""
-    yield f"tenant {one.tenant}, life {one.incarnation}{scope}: {one.state.value}"
+    yield f"tenant {one.tenant}, incarnation {one.incarnation}{scope}: {one.state.value}"
     if one.since is not None:
         yield f"  {one.cause} on {day(one.since)}; purged by {day(one.purge_by)}, gone by {day(one.deadline)}"
     if one.holds:

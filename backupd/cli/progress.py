@@ -58,11 +58,18 @@ class _Meters:
         self.clock = clock
         self.lock = threading.Lock()
         self._running: dict[tuple[str, str], Meter] = {}
+        self._over: set[tuple[str, str]] = set()
 
-    def take(self, event: PhaseStarted | Progress | PhaseDone) -> Meter:
-        """Return the phase's meter after the event; a phase that was not announced begins with its first event."""
+    def take(self, event: PhaseStarted | Progress | PhaseDone) -> Meter | None:
+        """Return the phase's meter after the event; a phase that was not announced begins with its first event.
+
+        None for late progress of a phase that is over, from another thread: the phase must not begin again by that.
+        """
         key, now = (event.phase, event.subject), self.clock.monotonic()
+        if isinstance(event, Progress) and key in self._over:
+            return None
         if isinstance(event, PhaseStarted):
+            self._over.discard(key)
             self._running[key] = Meter(event, now, Progress(event.phase, event.subject), heard=now)
             return self._running[key]
         nothing = Progress(event.phase, event.subject)
@@ -70,6 +77,7 @@ class _Meters:
         meter = self._running.get(key, unannounced)
         if isinstance(event, PhaseDone):
             self._running.pop(key, None)
+            self._over.add(key)
             return meter
         self._running[key] = meter.with_progress(event, now)
         return self._running[key]
@@ -79,6 +87,21 @@ class _Meters:
         return list(self._running.values())
 
 
+class _Warnings:
+    """The warnings of one command: what stands however often one looks is said once."""
+
+    def __init__(self) -> None:
+        self._said: set[Warned] = set()
+
+    def lines(self, event: Warned) -> list[str]:
+        """Return the lines to print of a warning; none of one that stands and was printed."""
+        if event in self._said:
+            return []
+        if event.standing:
+            self._said.add(event)
+        return [f"warning: {event.message}", *([f"  {event.hint}"] if event.hint else [])]
+
+
 class PlainProgress:
     """A trace that prints lines: when a phase starts and ends, and every few seconds between."""
 
@@ -86,15 +109,16 @@ class PlainProgress:
         self._out = out
         self._quiet = quiet
         self._meters = _Meters(clock)
+        self._warnings = _Warnings()
         self._spoken: dict[str, float] = {}
 
     def emit(self, event: Event) -> None:
         with self._meters.lock:
             if isinstance(event, Warned):
-                print_lines(_warning(event), self._out)
+                print_lines(self._warnings.lines(event), self._out)
             elif not self._quiet:
                 meter = self._meters.take(event)
-                if not meter.started.quiet:
+                if meter is not None and not meter.started.quiet:
                     self._print(event, meter)
             self._out.flush()
 
@@ -135,6 +159,7 @@ class TerminalProgress:
         shared = sys.stdout.isatty()
         self._bars = Bars(*columns, console=Console(file=out), auto_refresh=False, redirect_stdout=shared)
         self._meters = _Meters(clock)
+        self._warnings = _Warnings()
         self._tasks: dict[str, TaskID] = {}
         self._drawn = 0.0
         self._ended = threading.Event()
@@ -164,9 +189,10 @@ class TerminalProgress:
     def emit(self, event: Event) -> None:
         with self._meters.lock:
             if isinstance(event, Warned):
-                self._bars.console.print("\n".join(_warning(event)), markup=False, style="yellow")
-            else:
-                self._draw(event, self._meters.take(event))
+                for line in self._warnings.lines(event):
+                    self._bars.console.print(line, markup=False, style="yellow")
+            elif (meter := self._meters.take(event)) is not None:
+                self._draw(event, meter)
 
     def redraw(self) -> None:
         """Draw what time has changed: how long each phase under way has taken, and how long it waits."""
@@ -205,7 +231,3 @@ class TerminalProgress:
     def _state(self, meter: Meter, now: float, *, ended: bool = False) -> str:
         names = max(map(len, self._tasks), default=0)
         return describe(meter, now, ended=ended, width=self._bars.console.width - names - _BAR - 2)
-
-
-def _warning(event: Warned) -> list[str]:
-    return [f"warning: {event.message}", *([f"  {event.hint}"] if event.hint else [])]

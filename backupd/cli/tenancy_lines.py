@@ -39,7 +39,7 @@ def tenancy_lines(
 
 
 def _row(line: TenancyLine) -> tuple[output.Cell, ...]:
-    name = line.table if line.tables == 1 else f"{line.table} ({line.tables} tables)"
+    name = line.table if line.tables == 1 else f"{line.table} ({counted(line.tables, 'table')})"
     return name, line.route, line.data_class, line.policy, line.rows
 
 

@@ -25,7 +25,7 @@ def _until(place: Unseen) -> str:
 
 
 def location_lines(one: TenantLocation) -> Iterator[str]:
-    """Yield the lines that say how one life of a tenant stands, and where something of it is."""
+    """Yield the lines that say how one incarnation of a tenant stands, and where something of it is."""
     yield from standing_lines(one.standing)
     yield f"  {'gone by ' + day(one.gone_by) if one.gone_by else 'no date'}: {one.rule}"
     if one.unreadable_since:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from backupd.config.toml_lines import KeyPath
 from backupd.errors import ConfigError
+from backupd.model.text import counted
 
 Finding = tuple[KeyPath, str, str]
 """Key path, message and hint."""
@@ -51,8 +52,10 @@ class ConfigFaultsError(ConfigError):
     """The configuration has at least one fault; the error carries all of them."""
 
     def __init__(self, where: str, faults: Sequence[ConfigFault]) -> None:
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        super().__init__(f'{count} in "{where}"', hint="`backupd config example` prints a commented configuration.")
+        super().__init__(
+            f'{counted(len(faults), "fault")} in "{where}"',
+            hint="`backupd config example` prints a commented configuration.",
+        )
         self.faults = tuple(faults)
 
 

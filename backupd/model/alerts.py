@@ -163,7 +163,7 @@ ALERTS = (
         AlarmCode.DEADLINE_MISSED,
         AlertRule(
             "BackupdDeadlineMissed",
-            "backupd_late_lives > 0",
+            "backupd_late_incarnations > 0",
             "critical",
             "{{ $value }} tenants of region {{ $labels.region }} are past a date",
         ),

@@ -230,7 +230,7 @@ class StorePurge(msgspec.Struct, frozen=True, kw_only=True):
     """The state of one store after a step of the purge of one incarnation."""
 
     store: str
-    life: IncarnationAnswer
+    incarnation: IncarnationAnswer
     keyrings: int
     """Keyrings that this run replaced."""
     objects: int
@@ -247,7 +247,7 @@ class StorePurge(msgspec.Struct, frozen=True, kw_only=True):
 class RefusedPurge(msgspec.Struct, frozen=True, kw_only=True):
     """An incarnation that changed since the plan, and was left as it is."""
 
-    life: IncarnationAnswer
+    incarnation: IncarnationAnswer
     reason: str
 
 

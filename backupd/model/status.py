@@ -161,7 +161,7 @@ class DueDay(msgspec.Struct, frozen=True):
     """A deadline, with the number of incarnations that must be gone everywhere before it."""
 
     deadline: datetime
-    lives: int
+    incarnations: int
 
 
 class JobFacts(msgspec.Struct, frozen=True, kw_only=True):

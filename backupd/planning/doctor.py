@@ -16,7 +16,7 @@ from backupd.model.diagnosis import (
     StoreLook,
 )
 from backupd.model.findings import Finding, Severity
-from backupd.model.text import human_bytes, human_duration
+from backupd.model.text import counted, human_bytes, human_duration
 
 _ROOM: Final = 0.1
 """The part of a store's room below which the store counts as full."""
@@ -63,11 +63,11 @@ def _folder_faults(folder: FolderFacts) -> Iterator[Diagnosis]:
             f"Run this as {owner} (under systemd, `backupd-as node doctor`), or change its owner.",
         )
     if folder.strangers:
-        number = "1 file" if folder.strangers == 1 else f"{folder.strangers} files"
+        number = counted(folder.strangers, "file")
         yield _of_folder(
             folder,
             DiagnosisResult.FAULT,
-            f'{number} in "{folder.path}" do not belong to its owner "{folder.owner}", who cannot use them',
+            f'in "{folder.path}": {number} that its owner "{folder.owner}" does not own, and cannot use',
             f"`chown -R {folder.owner}: {folder.path}`; by hand, run backupd as that user (`backupd-as node`).",
         )
     if folder.free is not None and folder.free < folder.wanted:

@@ -183,7 +183,7 @@ class TenantStates:
         Raises ValueError for an incarnation without dates.
         """
         if incarnation.clock is None:
-            raise ValueError("an active life has no date")
+            raise ValueError("an active incarnation has no date")
         return max([incarnation.clock.purge_by, *(released for released, _ in self._released(incarnation))])
 
     def deadline(self, incarnation: Incarnation) -> datetime:
@@ -192,7 +192,7 @@ class TenantStates:
         Raises ValueError for an incarnation without dates.
         """
         if incarnation.clock is None:
-            raise ValueError("an active life has no date")
+            raise ValueError("an active incarnation has no date")
         return max([incarnation.clock.deadline, *(due for _, due in self._released(incarnation))])
 
     def _released(self, incarnation: Incarnation) -> list[tuple[datetime, datetime]]:

@@ -12,7 +12,7 @@ from backupd.errors import DamageError, EverythingPurgedError, UsageError
 from backupd.model.documents import REDUCED, Record
 from backupd.model.ids import ClassTag, Pseudonym, SnapshotName
 from backupd.model.tenancy import SegmentName
-from backupd.model.text import did_you_mean, parse_stamp
+from backupd.model.text import counted, did_you_mean, parse_stamp
 from backupd.planning.ledger_facts import Explained
 
 LATEST = "latest"
@@ -63,7 +63,7 @@ class Selection:
         missing = self.tenants - {name.tenant for name in names}
         if missing:
             raise UsageError(
-                f"the snapshot holds nothing of {len(missing)} of the tenants asked for",
+                f"the snapshot holds nothing of {len(missing)} of {counted(len(self.tenants), 'tenant')} asked for",
                 hint="Names are as in the database's tenant column or pattern; a purged tenant is in no snapshot.",
             )
         unknown = self.classes - {name.data_class for name in names}

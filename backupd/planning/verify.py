@@ -24,7 +24,7 @@ class Mismatch:
     @property
     def sentence(self) -> str:
         """The message with its object, which some messages quote already, and its segment."""
-        where = "" if f"'{self.object}'" in self.message else f"'{self.object}' "
+        where = "" if f"'{self.object}" in self.message else f"'{self.object}' "
         return f"{where}{self.message}" + (f" (segment {self.segment})" if self.segment else "")
 
 

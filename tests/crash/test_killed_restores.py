@@ -85,7 +85,7 @@ def test_killed_while_it_writes_files(backed_up: NodeFolder, place: Path) -> Non
     assert left.name in done.stderr
     assert (files / "MANIFEST.json").exists()
     told = backed_up.run("restore", "clean", "--target-dir", str(files))
-    assert told.stdout.decode().startswith("removed 1 of 1 unfinished folders")
+    assert told.stdout.decode().startswith("removed 1 of 1 unfinished folder")
     assert list(place.iterdir()) == [files]
 
 

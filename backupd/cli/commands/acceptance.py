@@ -198,6 +198,6 @@ def _lines(name: str, done: Accepted, did: str) -> Iterator[str]:
         yield f"{name}: nothing to accept; it is what it was"
         return
     yield f"{name}: {did}"
-    yield from (f"  {one.what} was {one.before}, and is {one.now}" for one in done.changes)
+    yield from (f"  {one.what}: was {one.before}, now {one.now}" for one in done.changes)
     yield from (f"  names {key} from now on" for key in done.named)
     yield from (f"  names {key} no longer" for key in done.dropped)

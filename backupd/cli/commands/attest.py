@@ -138,7 +138,7 @@ def _verdict_lines(verdict: Verdict) -> Iterator[str]:
     one = verdict.attestation
     scope = f", class {one.scope}" if one.scope else ""
     yield f"good: attestation {verdict.sha256}"
-    yield f"  tenant {one.tenant}, life {one.incarnation}{scope}, region {one.region}"
+    yield f"  tenant {one.tenant}, incarnation {one.incarnation}{scope}, region {one.region}"
     since, late = max(store.absent for store in one.stores), "LATE" if one.late else "in time"
     yield f"  nothing left since {since}, due {one.due}: {late}"
     yield f"  the ledger it rests on: --ledger-at-least {one.ledger}"

@@ -125,7 +125,7 @@ def _preview(context: Context, regions: list[str], database: str | None, *, as_j
 
 
 def _preview_lines(name: str, stores: Sequence[str], preview: BackupPreview) -> Iterator[str]:
-    many = f"{preview.databases} databases, " if preview.databases != 1 else ""
+    many = f"{counted(preview.databases, 'database')}, " if preview.databases != 1 else ""
     yield f"{name}: {many}{counted(preview.tables, 'table')}, about {counted(preview.rows, 'row')}"
     yield f"  {output.human_bytes(preview.bytes)} in them: about the most that a first backup sends to each store"
     yield f"  to {', '.join(stores)}"
@@ -200,7 +200,7 @@ def _lines(name: str, report: BackupReport) -> Iterator[str]:
     yield f"  {size(report.new)} new, sent {size(report.sent)} in {counted(report.objects, 'object')}"
     yield from _unread_lines(report.unread)
     if report.missing:
-        yield f"  a full copy: {counted(report.missing, 'object')} of earlier runs were missing"
+        yield f"  a full copy, as the store lacks {counted(report.missing, 'object')} of earlier runs"
     if report.tries > 1:
         yield f"  the database was busy before: this was try {report.tries}"
     yield f"  exported snapshot held {report.held_seconds:.1f} s, {report.seconds:.1f} s in all"

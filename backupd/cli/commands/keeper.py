@@ -237,7 +237,7 @@ def _purged(region: str, done: PurgeRun) -> Reply:
         region=region,
         plan=of_value(done.plan, PlannedPurges),
         done=tuple(of_value(one, StorePurge) for one in done.done),
-        refused=tuple(RefusedPurge(life=key, reason=reason) for key, reason in done.refused.items()),
+        refused=tuple(RefusedPurge(incarnation=key, reason=reason) for key, reason in done.refused.items()),
         errors={store: output.as_object(error) for store, error in done.errors.items()},
         forgeries=done.forgeries,
     )
@@ -249,7 +249,7 @@ def _purged(region: str, done: PurgeRun) -> Reply:
 def _planned_lines(region: str, planned: PlannedPurges) -> Iterator[str]:
     yield f"{region}: {len(planned.due)} due, {len(planned.unfinished)} unfinished, {len(planned.late)} turned up late"
     for tenant, incarnation, scope in planned.due:
-        yield f"  would purge tenant {tenant}, life {incarnation}" + (f", {scope}" if scope else "")
+        yield f"  would purge tenant {tenant}, incarnation {incarnation}" + (f", {scope}" if scope else "")
 
 
 def _purged_lines(region: str, done: PurgeRun) -> Iterator[str]:
@@ -257,8 +257,8 @@ def _purged_lines(region: str, done: PurgeRun) -> Iterator[str]:
     for one in done.done:
         rest = "gone from the store's own snapshots, too" if one.absent else f"waits for {', '.join(one.waits_for)}"
         yield (
-            f"  tenant {one.life.tenant} on {one.store}: {counts(keyring=one.keyrings, pack=one.objects)} rewritten"
-            f" without {output.human_bytes(one.bytes)} of it; {rest}"
+            f"  tenant {one.incarnation.tenant} on {one.store}: {counts(keyring=one.keyrings, pack=one.objects)}"
+            f" rewritten without {output.human_bytes(one.bytes)} of it; {rest}"
         )
     for key, reason in done.refused.items():
         yield f"  tenant {key.tenant}: {reason}"
@@ -401,7 +401,7 @@ def _ingested_lines(region: str, done: Ingested) -> Iterator[str]:
     taken = ", ".join(counted(number, kind) for kind, number in done.taken.items()) or "nothing"
     yield f"{region} on {done.store}: took {taken}, {output.human_bytes(done.bytes)}"
     if done.dropped:
-        yield f"  {counted(done.dropped, 'object')} were not needed"
+        yield f"  not needed: {counted(done.dropped, 'object')}"
     for name, missing in done.waiting.items():
         yield f"  {name} waits for {missing}"
     for name, why in done.refused.items():

@@ -261,7 +261,7 @@ def _lines(region: str, done: Rekeying, *, dry_run: bool) -> Iterator[str]:
     did = "would be rewritten" if dry_run else "rewritten"
     yield (
         f"{region} on {done.store}: {counted(done.keyrings, 'keyring')}, {done.rekeyed} {did}, "
-        f"{done.already} were sealed to the recipients already"
+        f"{done.already} sealed to the recipients already"
     )
     yield from (f"  recipient {recipient}" for recipient in done.recipients)
     yield from (f"  the identity does not open '{name}'" for name in done.unopened)

@@ -216,13 +216,10 @@ def redate(
     name = region_of(context, region)
     with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
         say = partial(run, keeper.book, decision)
-        would = f"{region}: misdated would be the entries "
-        entries = _said(say, lambda found: would + _numbers(found), _SURE, trace, dry_run=dry_run, yes=yes)
-    misdated = f"misdated {'would be' if dry_run else 'are'} the entries {_numbers(entries)}"
-    line = misdated if entries else "no entry is dated ahead"
-    return Reply({"region": region, "misdated": entries, "dry_run": dry_run}, [f"{region}: {line}"]).print(
-        as_json=as_json
-    )
+        would = partial(_misdated, region, dry_run=True)
+        entries = _said(say, would, _SURE, trace, dry_run=dry_run, yes=yes)
+    line = _misdated(region, entries, dry_run=dry_run)
+    return Reply({"region": region, "misdated": entries, "dry_run": dry_run}, [line]).print(as_json=as_json)
 
 
 def _said(
@@ -243,8 +240,11 @@ def _said(
     return found
 
 
-def _numbers(entries: list[int]) -> str:
-    return ", ".join(map(str, entries))
+def _misdated(region: str, entries: list[int], *, dry_run: bool) -> str:
+    if not entries:
+        return f"{region}: no entry is dated ahead"
+    did = "would be recorded as dated ahead" if dry_run else "recorded as dated ahead"
+    return f"{region}: {did}: {'entry' if len(entries) == 1 else 'entries'} {', '.join(map(str, entries))}"
 
 
 def _entry_lines(entry: LedgerEntry, *, misdated: bool) -> Iterator[str]:

@@ -57,7 +57,7 @@ def list_(ctx: typer.Context, region: RegionOption, config: ConfigOption = None,
     name = region_of(context, region)
     with watched(context.clock, quiet=as_json) as trace, open_book(context, name, trace) as book:
         found = standings(book.states, context.clock.now(), deletion_budget(context, name).expiry_gap)
-    headings = ("tenant", "life", "class", "state", "since", "purge by", "gone by", "holds", "late")
+    headings = ("tenant", "incarnation", "class", "state", "since", "purge by", "gone by", "holds", "late")
     return Reply(
         {"region": region, "tenants": found},
         [output.TextTable(headings, [_row(one) for one in found])],
@@ -73,7 +73,7 @@ def show(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Show a tenant's lives and everything the ledger says of it.
+    """Show a tenant's incarnations and everything the ledger says of it.
 
     \b
     Example:
@@ -93,9 +93,9 @@ def show(
     lines = [line for one in found for line in standing_lines(one)]
     if not known:
         lines = [f"tenant {tenant_id}: no ledger entry names it; `backupd tenant where` says whether a backup does"]
-    return Reply({"tenant": tenant_id, "lives": found, "history": past}, [*lines, *map(_happened_line, past)]).print(
-        as_json=as_json
-    )
+    return Reply(
+        {"tenant": tenant_id, "incarnations": found, "history": past}, [*lines, *map(_happened_line, past)]
+    ).print(as_json=as_json)
 
 
 def where(
@@ -129,7 +129,9 @@ def where(
     lines = (line for one in found for line in location_lines(one))
     away = any(place.kind == "away" for one in found for place in one.unseen)
     status = StoreGoneError.exit_code if away else 0
-    return Reply({"tenant": tenant_id, "lives": found, "known": known}, lines, status=status).print(as_json=as_json)
+    return Reply({"tenant": tenant_id, "incarnations": found, "known": known}, lines, status=status).print(
+        as_json=as_json
+    )
 
 
 def sync(ctx: typer.Context, region: RegionOption, config: ConfigOption = None, as_json: JsonOption = False) -> int:
@@ -185,7 +187,9 @@ def attest(
     is_id: IdOption = False,
     incarnation: Annotated[
         int | None,
-        typer.Option("--life", min=1, metavar="N", show_default=False, help="Which life. [default: the last purged]"),
+        typer.Option(
+            "--incarnation", min=1, metavar="N", show_default=False, help="Which one. [default: the last purged]"
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -223,7 +227,7 @@ def attest(
 
 
 def _life_of(lives: TenantStates, tenant: TenantId, scope: str, incarnation: int | None) -> IncarnationKey:
-    """Return the life to attest: the one of this number, or the last one that was purged."""
+    """Return the incarnation to attest: the one of this number, or the last one that was purged."""
     from backupd.planning.incarnations import IncarnationKey
 
     if incarnation is not None:
@@ -239,7 +243,7 @@ def _life_of(lives: TenantStates, tenant: TenantId, scope: str, incarnation: int
 def _issued_lines(issued: Issued, out: Path | None) -> Iterator[str]:
     one = issued.attestation
     late = "LATE" if one.late else "in time"
-    yield f"attested: tenant {one.tenant}, life {one.incarnation}: nothing is left, {late} (due {one.due[:10]})"
+    yield f"attested: tenant {one.tenant}, incarnation {one.incarnation}: nothing is left, {late} (due {one.due[:10]})"
     yield f"  attestations/{issued.sha256}.json on {', '.join(store.store for store in one.stores)}"
     if out is not None:
         yield f"  and in {out}"

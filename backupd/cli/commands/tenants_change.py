@@ -160,7 +160,7 @@ def command_of(
 ) -> Callable[..., int]:
     """Make a command of a change: its help is the change's docstring, its options the change's and `options`.
 
-    With `purge` the tenant's life is purged at once after the change.
+    With `purge` the tenant's incarnation is purged at once after the change.
     """
 
     def command(ctx: typer.Context, region: str, tenant: str, shared: TenantOptions, **own: Any) -> int:
@@ -255,7 +255,7 @@ def _preview(asked: _Asked, change: TenantChange) -> tuple[TenantStanding, Reply
     with asked.keeper() as keeper:
         desk = replace(desk_of(asked.context, asked.region, keeper), dry_run=True)
         found = locate_life(keeper, desk.budget, change(desk, asked.tenant).life)
-    value = {"changed": False, "tenant": found.standing, "purged": (), "dry_run": True, "lives": (found,)}
+    value = {"changed": False, "tenant": found.standing, "purged": (), "dry_run": True, "incarnations": (found,)}
     leaving = found.standing.purge_by is not None
     head = "this is how it would stand, and what would go:" if leaving else "this is how it would stand:"
     return found.standing, Reply(value, [head, *location_lines(found)])

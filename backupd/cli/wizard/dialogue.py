@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 
 from backupd.cli import output
@@ -16,6 +18,11 @@ AGAIN = "Run it again when you have all answers."
 def say(*lines: str) -> None:
     """Print lines, with control characters in them spelt out."""
     output.print_lines(lines)
+
+
+def tell(text: str) -> None:
+    """Print an empty line and a paragraph, broken between words where the terminal ends."""
+    say("", *textwrap.wrap(text, shutil.get_terminal_size().columns - 1, break_on_hyphens=False))
 
 
 def ask(question: str, default: str = "", check: Callable[[str], str] = lambda _text: "") -> str:

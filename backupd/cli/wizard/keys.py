@@ -33,10 +33,10 @@ class KeyAnswers:
 
 def ask_keys(staged: Path, home: Path) -> KeyAnswers:
     """Ask for recipients and the keeper, and make every key that this machine needs, and the keeper's."""
-    dialogue.say(
-        "", "Who can read the backups: two identities or more, one of them for escrow. Better made on a machine"
+    dialogue.tell(
+        "Who can read the backups: two identities or more, one of them for escrow. Better made on a machine that is "
+        "not this one, by `backupd key generate ops.identity`; only .recipient files come here."
     )
-    dialogue.say("that is not this one, by `backupd key generate ops.identity`; only .recipient files come here.")
     while True:
         given = dialogue.ask_if_any("Recipient files, separated by blanks; none: make two identities here")
         try:
@@ -47,9 +47,7 @@ def ask_keys(staged: Path, home: Path) -> KeyAnswers:
             continue
         break
     identities = () if recipients else _make_identities(staged)
-    dialogue.say(
-        "", "The keeper removes what must go. Better on a machine of its own, so that who breaks in here cannot."
-    )
+    dialogue.tell("The keeper removes what must go. Better on a machine of its own, so that who breaks in here cannot.")
     keeps = dialogue.agree("Is this machine the keeper, too?")
     write_tenant_key(staged / "tenant.key")
     signer, keeper = write_signer(staged / "signing.key"), write_signer(staged / "keeper.key")

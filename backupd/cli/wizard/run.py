@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import socket
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from backupd.cli.commands.config import checked
 from backupd.cli.wizard.database import ask_database, ask_tenancy, written
-from backupd.cli.wizard.dialogue import agree, ask, say
+from backupd.cli.wizard.dialogue import agree, ask, say, tell
 from backupd.cli.wizard.keys import KeyAnswers, ask_keys
 from backupd.cli.wizard.places import SetupPlaces
 from backupd.cli.wizard.store import ask_store
@@ -22,7 +23,7 @@ from backupd.new_files import NewFiles
 
 def set_up(places: SetupPlaces, files: NewFiles) -> None:
     """Ask for everything, and write it when it holds. Raises RefusedError, OSError and what the answers lead to."""
-    say("This asks for all that a first backup needs. Nothing is written before the end; Ctrl-C ends it.")
+    tell("This asks for all that a first backup needs. Nothing is written before the end; Ctrl-C ends it.")
     draft, keys = _draft(places, files.folder)
     trial = files.folder / "trial.toml"
     trial.write_text(places.staged(draft, files.folder, keys).text())
@@ -88,6 +89,7 @@ def _farewell(places: SetupPlaces, draft: ConfigDraft, keys: KeyAnswers) -> Iter
     yield from (
         "",
         "Next:",
+        *([] if places.units else [f"  export BACKUPD_CONFIG={shlex.quote(str(places.config))}"]),
         f"  {by_unit} init {region}",
         f"  {by_unit} backup {region}",
         f"  {by_unit} verify {region}",

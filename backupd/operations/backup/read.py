@@ -282,7 +282,7 @@ def held_source(source: Source, job: BackupJob, node: Node) -> Iterator[HeldSour
         _refuse(findings)
         for finding in findings:
             if finding.severity is Severity.WARNING:
-                node.trace.emit(Warned(f"{job.label}: {finding.message}", finding.hint))
+                node.trace.emit(Warned(f"{job.label}: {finding.message}", finding.hint, standing=True))
         yield HeldSource(source, holder, inventory, since, look_behind(source, holder, pair, node))
 
 

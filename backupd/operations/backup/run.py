@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from backupd.model.answers import BackupReport
 from backupd.model.documents import HANDED, MARK, MOST_HANDED, Record, Totals
 from backupd.model.ids import RegionName, RunId, SnapshotName
-from backupd.model.text import stamp
+from backupd.model.text import counted, stamp
 from backupd.operations.backup.closing import SectionsNeeded, SegmentClosing
 from backupd.operations.backup.collect import RunTarget
 from backupd.operations.backup.generation import (
@@ -115,8 +115,8 @@ def begin_run(
     if ended:
         node.trace.emit(
             Warned(
-                f"{ended} of generation {ended.generation} are no longer on the store, and no ledger says why; the "
-                f"first is '{ended.first}'",
+                f"the store lacks {ended} of generation {ended.generation}, whole or in part, and no ledger says why; "
+                f"the first is '{ended.first}'",
                 "This backup is a full copy that needs none of it. `backupd verify` says which older snapshots do; ask "
                 "the store's operator what happened to it.",
             )
@@ -132,8 +132,9 @@ def _publish(
     if left_out:
         node.trace.emit(
             Warned(
-                f"{left_out} rows of tenants that were purged are still in the database; they were not backed up",
-                hint="The application has not purged them. `backupd tenant list` shows who is past the date.",
+                f"{context.job.label}: {counted(left_out, 'row')} of purged tenants in the database, not backed up",
+                hint="The application has not deleted them. `backupd tenant list` shows who is past the date.",
+                standing=True,
             )
         )
     last = read_last_times(node.state, context.job.label)

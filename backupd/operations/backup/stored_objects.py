@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from backupd.errors import DamageError, ObjectMissingError
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, RunId
+from backupd.model.text import counts
 from backupd.operations.backup.generation import read_standing
 from backupd.planning.ledger_facts import explain_absences
 from backupd.repository.layout import keyring_name, keyrings_folder, pack_name, packs_folder, place_of
@@ -63,7 +64,7 @@ class Missing:
         return pack_name(self.generation, (*self.packs, *(pack for pack, _, _ in self.sections))[0].sha256)
 
     def __str__(self) -> str:
-        return f"{len(self.keyrings)} keyring(s) and {len(self.packs) + len(self.sections)} pack(s), whole or in part,"
+        return counts(keyring=len(self.keyrings), pack=len(self.packs) + len(self.sections))
 
     def forget(self, index: Index) -> None:
         """Let the index rely on none of it any more; keyrings cannot be forgotten alone."""
@@ -236,7 +237,7 @@ class HoldingsWatch:
         else:
             missing.forget(ground.index)
         raise DamageError(
-            f"{missing} of earlier runs are no longer on the store, the first is '{missing.first}'",
+            f"the store lacks {missing} of earlier runs, whole or in part; the first is '{missing.first}'",
             hint="Run `backupd verify` to see which snapshots this damages; the next backup sends the content again.",
         )
 

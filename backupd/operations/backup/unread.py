@@ -18,6 +18,7 @@ import msgspec
 from backupd.errors import RefusedError
 from backupd.model.answers import UnreadAnswer
 from backupd.model.inventory import Inventory, TableName
+from backupd.model.text import counted
 from backupd.operations.backup.generation import keyed_tag
 from backupd.planning.incremental.extents import identity, why_never, why_read, why_whole
 from backupd.planning.incremental.facts import OBSTACLES, Base, BlockChanges, Look, Reason, TableFacts, WalPair
@@ -249,9 +250,10 @@ class Unread:
 
     def _warn(self) -> None:
         named = ", ".join(f"oid {oid} from block {block}" for oid, block in self._differences[:_NAMED])
+        many = counted(len(self._differences), "extent")
         self._node.trace.emit(
             Warned(
-                f"{self._job.label}: {len(self._differences)} extents differ from what would have been skipped ({named}"
+                f"{self._job.label}: other than what would have been skipped: {many} ({named}"
                 f"{', …' if len(self._differences) > _NAMED else ''}); nothing is skipped any more",
                 hint="Snapshots since the last audit may lack changes; this one was read as a whole. "
                 + _AFTER_DIFFERENCE,

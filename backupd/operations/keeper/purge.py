@@ -203,9 +203,9 @@ class Purging:
             keyrings = shredded.of(purge.segments)[0]
             done.append(Purged(name, key, keyrings, *taken[key], not still_in, still_in, seen.looked_into, looked_at))
         self._note(
-            Absent(**one.life._asdict(), store=name, snapshots=list(one.looked_into))
+            Absent(**one.incarnation._asdict(), store=name, snapshots=list(one.looked_into))
             for one in done
-            if one.absent and (one.keyrings or one.objects or name not in going.purges[one.life].absent)
+            if one.absent and (one.keyrings or one.objects or name not in going.purges[one.incarnation].absent)
         )
         return done
 
@@ -409,7 +409,7 @@ def purge_due(keeper: Keeper, confirmed: int | None = None) -> PurgeRun:
             keeper.trace.emit(Warned(sentence, "Nothing is done because of it. See `backupd manual incidents`."))
     refused = {key: error.message for key, error in {**begun.refused, **begun.grown}.items()}
     grown = tuple(key for key in refused if key not in plan.due)
-    whole = tuple(one for one in done if one.life not in begun.grown)
+    whole = tuple(one for one in done if one.incarnation not in begun.grown)
     return PurgeRun(plan, whole, refused, errors, forgeries, grown)
 
 

@@ -73,7 +73,7 @@ class Purged:
     """The result of one run's purge of an incarnation on one store."""
 
     store: str
-    life: IncarnationKey
+    incarnation: IncarnationKey
     keyrings: int = 0
     """Keyrings that were replaced in this run."""
     objects: int = 0

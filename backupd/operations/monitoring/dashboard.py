@@ -73,7 +73,7 @@ _OVERVIEW = (
         "Tenants past a date",
         "Each is somebody whose data should be gone.",
         "short",
-        (_Question(_of("backupd_late_lives"), "{{region}}"),),
+        (_Question(_of("backupd_late_incarnations"), "{{region}}"),),
         "stat",
         4,
     ),

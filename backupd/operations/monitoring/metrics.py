@@ -223,12 +223,14 @@ METRICS = (
     _region("backupd_proof_timestamp_seconds", "When the newest drill that passed began.", lambda one: one.proven),
     _region("backupd_drill_timestamp_seconds", "When the newest drill began.", lambda one: one.drilled),
     _region(
-        "backupd_leaving_lives",
+        "backupd_leaving_incarnations",
         "Incarnations of tenants with a date that are not gone everywhere.",
         lambda one: one.leaving,
     ),
-    _region("backupd_held_lives", "Incarnations of tenants with a date that a hold keeps.", lambda one: one.held),
-    _region("backupd_late_lives", "Incarnations of tenants past a date.", lambda one: len(one.late)),
+    _region(
+        "backupd_held_incarnations", "Incarnations of tenants with a date that a hold keeps.", lambda one: one.held
+    ),
+    _region("backupd_late_incarnations", "Incarnations of tenants past a date.", lambda one: len(one.late)),
     _region("backupd_deadline_timestamp_seconds", "The nearest deadline.", lambda one: one.next_deadline),
     _region(
         "backupd_deadline_endangered_timestamp_seconds",

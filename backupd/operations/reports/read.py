@@ -16,7 +16,7 @@ from backupd.model.documents import RepositoryInfo
 from backupd.model.ids import DrillId
 from backupd.model.ledger import Drilled
 from backupd.model.report import Report
-from backupd.model.text import parse_stamp
+from backupd.model.text import counted, parse_stamp
 from backupd.operations.ledger import Book
 from backupd.planning.drill_reports import (
     ChainFault,
@@ -183,7 +183,7 @@ def _beside(shelf: ReportShelf, witnessed: list[Drilled] | None) -> Iterator[str
     here = [place for place, event in enumerate(witnessed) if event.drill in shelf.documents]
     before, after = (here[0], len(witnessed) - here[-1] - 1) if here else (len(witnessed), 0)
     if before or after:
-        yield f"{before} reports before those here and {after} behind them, which the ledger tells of"
+        yield f"{counted(before, 'report')} before those here and {after} after them, which the ledger tells of"
 
 
 def _best(shelf: ReportShelf, witnessed: Collection[Drilled]) -> Iterator[FiledReport]:

@@ -261,7 +261,7 @@ class DatabaseBuilder:
 def broken_keys(broken: Sequence[BrokenKey]) -> BrokenKeysError:
     """Return the error that names foreign keys which cannot hold."""
     found = Counter(f"{key.table}.{key.constraint}" for key in broken)
-    named = [name if times == 1 else f"{name} ({times} schemas)" for name, times in sorted(found.items())]
+    named = [name if times == 1 else f"{name} ({counted(times, 'schema')})" for name, times in sorted(found.items())]
     more = [f"and {len(named) - _NAMED} more"] if len(named) > _NAMED else []
     return BrokenKeysError(
         f"{counted(len(broken), 'foreign key')} cannot hold, because rows they refer to are left out: "

@@ -97,7 +97,9 @@ class Run:
         for event in self.process.read_progress():
             self._stall.record(event, now)
             if event.get("event") == "Warned":
-                self.warnings.append((str(event.get("message", "")), str(event.get("hint", ""))))
+                warning = (str(event.get("message", "")), str(event.get("hint", "")))
+                if warning not in self.warnings:
+                    self.warnings.append(warning)
                 del self.warnings[_WARNINGS:]
             else:
                 self.phase = event

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from backupd.model.tenancy import Gap, TableRule
+from backupd.model.text import counted
 from backupd.operations.tenancy.types import TenancyLine, TenancyReport, TenancyWay
 from backupd.planning.mapping.toml_rules import further_lines, pattern_of, proposal, quoted, tables_lines
 
@@ -71,15 +72,17 @@ def _doubtful(lines: Sequence[TenancyLine]) -> Iterator[str]:
 def _disagreement(line: TenancyLine) -> str:
     if not line.apart:
         return ""
-    return (
-        f"; {line.apart} of {line.counted} rows{' sampled' if line.sampled else ''} go to another tenant by another way"
-    )
+    return f"; to another tenant by another way: {line.apart} of {_rows(line)}{' sampled' if line.sampled else ''}"
 
 
 def _count(line: TenancyLine, way: TenancyWay) -> str:
-    counted = "" if way.named is None else f"{way.named} of {line.counted} rows"
-    said = "; ".join(filter(None, (way.remark, counted)))
+    count = "" if way.named is None else f"{way.named} of {_rows(line)}"
+    said = "; ".join(filter(None, (way.remark, count)))
     return f"  # {said}" if said else ""
+
+
+def _rows(line: TenancyLine) -> str:
+    return counted(line.counted or 0, "row")
 
 
 def _waiting(lines: Iterable[TenancyLine]) -> Iterator[str]:
@@ -92,7 +95,7 @@ def _without(lines: Iterable[TenancyLine]) -> Iterator[str]:
     """Yield what a backup would stop at: rows without a tenant. Whether they are shared is for a person to say."""
     found = [line for line in lines if line.mapped and line.refuses and line.without]
     for line in found:
-        many = f"{line.without} of {line.counted} rows have no tenant"
-        yield f"{quoted(line.table)[1:-1]}: {many}, and a backup stops at them"
+        many = f"{line.without} of {_rows(line)}"
+        yield f"{quoted(line.table)[1:-1]}: without a tenant, so that a backup stops: {many}"
     if found:
         yield 'If all such rows belong to nobody, add null_tenant = "shared" to the tenancy.'

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from backupd.errors import ConfigError, UnmappedError
 from backupd.model.tenancy import Tenancy, TenancyKind
+from backupd.model.text import counted
 
 
 def named_tenant(pattern: str | None, name: str) -> str | None:
@@ -65,7 +66,7 @@ def choose_members(tenancy: Tenancy, own: str, names: Iterable[str]) -> list[str
     others = [name for name in names if name not in {*matched, own, MAINTENANCE}]
     if others and tenancy.unclassified == "refuse":
         raise UnmappedError(
-            f"{len(others)} database(s) of the server are named after no tenant",
+            f"{counted(len(others), 'database')} of the server named after no tenant",
             hint='Widen database_pattern, or set unclassified = "shared" to back them up as nobody\'s.',
         )
     return sorted([*matched, *others])

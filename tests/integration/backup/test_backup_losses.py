@@ -185,7 +185,7 @@ def test_what_is_lost_while_a_backup_reads_gets_no_record(
     database.sql("INSERT INTO note VALUES (10001, 9, 'new')")
     assert isinstance(store, HookedStore)
     store.before = lose
-    with pytest.raises(DamageError, match="no longer on the store"):
+    with pytest.raises(DamageError, match="the store lacks"):
         kept.region.backup(database)
     store.before = lambda *_: None
     assert kept.region.repository.snapshots() == before

@@ -160,7 +160,7 @@ def test_a_server_of_tenants_is_shown_as_a_backup_sees_it(pg16: Server, make_dat
     assert f"be/app, {report.databases} databases" in text
     assert "_t1" not in text
     stranger = make_database(pg16)
-    with pytest.raises(UnmappedError, match=r"database\(s\) of the server are named after no tenant"):
+    with pytest.raises(UnmappedError, match="1 database of the server named after no tenant"):
         report_tenancy(
             "app", Source(own.conninfo), Tenancy(TenancyKind.DATABASE, database_pattern=pattern, classes=CLASSES)
         )

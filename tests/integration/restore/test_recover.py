@@ -375,7 +375,7 @@ def test_rows_the_facts_do_not_count_are_told(place: Place) -> None:
     """A table with fewer rows in its segments than were read is damage."""
     place.small.snapshot({SHARED: Content((PLANS,), facts=facts(tables=[["public", "plans", 31]]))})
     result = place.run()
-    assert (result.returncode, "1 tables do not have as many rows" in result.stderr) == (7, True)
+    assert (result.returncode, "not as many rows as were backed up in 1 table" in result.stderr) == (7, True)
 
 
 def test_memory_is_bounded(place: Place, bare_python: Path) -> None:

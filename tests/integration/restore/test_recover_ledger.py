@@ -60,7 +60,7 @@ def test_what_was_purged_is_left_out_aloud(place: Place, taken: str) -> None:
     place.small.take_out(ACME, keys="keys" in taken, objects="objects" in taken)
     result = place.run()
     assert result.returncode == 0, result.stderr
-    assert "1 segments were purged: left out" in result.stderr
+    assert "left out, as purged: 1 segment" in result.stderr
     assert place.tenants() == {"beta"}
     assert "1 segments were purged" in (place.folder / "out/app/README.txt").read_text()
 

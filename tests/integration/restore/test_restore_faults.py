@@ -125,6 +125,8 @@ def test_every_damaged_object_stops_the_restore(
         if kind == ".pack":
             assert path.stem in error.message
             assert path.parent.name in error.message
+            assert error.message.startswith("in snapshot ")
+            assert "--store NAME" in error.hint
         path.write_bytes(whole)
     region.restore(refused.server, refused.name)
     assert refused.left() == [refused.name]

@@ -45,7 +45,7 @@ def test_a_wanted_change_is_accepted(node: NodeFolder) -> None:
     assert "capability-changed" in codes(node)
     done = node.run("store", "accept", "disk", "--reason", "OPS-311")
     assert done.returncode == 0, done.stderr
-    assert b"be on disk: accepted\n  snapshots was .zfs/snapshot, and is no\n" in done.stdout
+    assert b"be on disk: accepted\n  snapshots: was .zfs/snapshot, now no\n" in done.stdout
     assert "capability-changed" not in codes(node)
     assert node.repository().info().extra["accepted"][0]["reason"] == "OPS-311"
     assert b"nothing to accept" in node.run("store", "accept", "disk", "--reason", "OPS-312").stdout
@@ -68,7 +68,7 @@ def test_what_would_be_accepted_is_shown_and_asked_for(node: NodeFolder) -> None
     """Dry it changes nothing, on a terminal only a yes does, and without a change nobody is asked."""
     say_otherwise(node, snapshots=".zfs/snapshot")
     accept = ("store", "accept", "disk", "--reason", "OPS-311")
-    assert b"would be accepted\n  snapshots was .zfs/snapshot, and is no\n" in node.run(*accept, "--dry-run").stdout
+    assert b"would be accepted\n  snapshots: was .zfs/snapshot, now no\n" in node.run(*accept, "--dry-run").stdout
     status, text = on_terminal(node, "\n", *accept)
     assert (status, "would be accepted" in text, "nothing was changed" in text) == (10, True, True), text
     assert "accepted" not in node.repository().info().extra

@@ -184,7 +184,7 @@ def test_a_node_with_a_sub_account_and_a_keeper_with_the_parents(installed, sub_
     installed.json("ingest", "be")
     installed.json("purge", "be")
     installed.json("verify", "be")
-    (life,) = installed.json("tenant", "where", "be", "1")["lives"]
+    (life,) = installed.json("tenant", "where", "be", "1")["incarnations"]
     assert (life["copies"], life["standing"]["absent"]) == ([], ["away"])
     (store,) = installed.json("status", "be")["regions"][0]["stores"]
     newest = datetime.fromisoformat(store["databases"][0]["published"])

@@ -52,7 +52,7 @@ def test_a_life_that_grows_by_more_than_late_runs_add_asks(purged: HandmadeKeepe
     bob, ada = purged.life("bob"), purged.life("ada")
     assert run.grown == (bob,)
     assert f"150 new segments of tenant {bob.tenant}" in run.refused[bob]
-    assert {one.life for one in run.done} == {ada}
+    assert {one.incarnation for one in run.done} == {ada}
     assert [one.tenant for one in purged.events(PurgeBegan)[len(before) :]] == [ada.tenant]
     run = later(purged, days, confirmed=150)
     assert (run.grown, run.refused) == ((), {})

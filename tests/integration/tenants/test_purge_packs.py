@@ -75,7 +75,7 @@ def test_more_tenants_than_anybody_expects_are_confirmed_first(shared: HandmadeK
         with pytest.raises(RefusedError, match="2 tenants would be removed in one run"):
             purge_due(shared.keeper, confirmed)
     assert shared.files() == before
-    assert {one.life for one in purge_due(shared.keeper, 2).done} == {shared.life("ada"), shared.life("bob")}
+    assert {one.incarnation for one in purge_due(shared.keeper, 2).done} == {shared.life("ada"), shared.life("bob")}
 
 
 def test_a_pack_of_nobody_else_keeps_header_and_map(shared: HandmadeKeeper) -> None:

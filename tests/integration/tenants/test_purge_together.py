@@ -40,7 +40,7 @@ def test_each_object_is_replaced_once(shared: HandmadeKeeper) -> None:
     assert replaced == dict.fromkeys([*packs, *shared.names("keyrings")], 1)
     assert not run.errors
     for done in run.done:
-        tenant = next(name for name in gone.values() if shared.life(name) == done.life)
+        tenant = next(name for name in gone.values() if shared.life(name) == done.incarnation)
         own = {key: data for key, data in before.items() if key[1] == shared.pseudonym(tenant)}
         assert done.bytes == sum(map(len, own.values()))
         assert done.objects == len({pack for pack, _, _ in own})
@@ -64,7 +64,7 @@ def test_a_pack_that_cannot_be_believed_stops_only_who_is_in_it(shared: Handmade
     assert isinstance(run.errors["disk"], DamageError)
     states = shared.keeper.book.states.incarnations
     assert states[shared.life("bob")].state is State.CLEARED
-    assert [done.life for done in run.done] == [shared.life("bob")]
+    assert [done.incarnation for done in run.done] == [shared.life("bob")]
     assert states[shared.life("eve")].purge is not None
     assert not states[shared.life("eve")].purge.cleared
     assert states[shared.life("eve")].purge.shredded
@@ -85,7 +85,7 @@ def test_a_keyring_that_rots_stops_only_who_is_in_it(shared: HandmadeKeeper) -> 
         assert not purging.begin(keys).refused
         done = purging.advance(keys)
         assert isinstance(purging.errors["disk"], DamageError)
-    assert [one.life for one in done] == [shared.life("bob")]
+    assert [one.incarnation for one in done] == [shared.life("bob")]
     (event,) = shared.events(Shredded)
     assert event.tenant == shared.tenant("bob")
 

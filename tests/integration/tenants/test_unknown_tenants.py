@@ -75,11 +75,11 @@ def test_a_tenant_that_nothing_knows_is_refused(kept: NodeFolder) -> None:
 def test_where_says_that_a_tenant_is_unknown(kept: NodeFolder) -> None:
     """It is not active, and not gone either; one with rows is active."""
     answer = kept.json("tenant", "where", "be", "99")
-    (life,) = answer["lives"]
+    (life,) = answer["incarnations"]
     assert (answer["known"], life["standing"]["state"], life["gone_by"]) == (False, "unknown", None)
     assert b"active" not in kept.run("tenant", "where", "be", "99").stdout
     answer = kept.json("tenant", "where", "be", "secretive-1")
-    assert (answer["known"], answer["lives"][0]["standing"]["state"]) == (True, "active")
+    assert (answer["known"], answer["incarnations"][0]["standing"]["state"]) == (True, "active")
 
 
 def test_those_who_know_better_say_so(kept: NodeFolder) -> None:
@@ -162,7 +162,7 @@ def test_a_dry_run_says_what_would_be_done(kept: NodeFolder, command: str) -> No
     shown = kept.json("tenant", command, "be", "secretive-1", *CHANGES[command], "--dry-run")
     assert (shown["changed"], shown["dry_run"], shown["tenant"]["state"]) == (False, True, "marked")
     assert shown["tenant"]["purge_by"]
-    assert shown["lives"][0]["copies"][0]["segments"] >= 1
+    assert shown["incarnations"][0]["copies"][0]["segments"] >= 1
     assert sorted(kept.folder.glob("disk/be/**/*")) == before
     text = kept.run("tenant", command, "be", "secretive-1", *CHANGES[command], "--dry-run").stdout
     assert b"purged by" in text
@@ -177,7 +177,7 @@ def test_a_terminal_is_asked(kept: NodeFolder) -> None:
     assert entries(kept) == 0
     assert on_terminal(kept, "y\n", *erase)[0] == 0
     assert on_terminal(kept, "\n", "tenant", "erase", "be", "secretive-2", "--yes")[0] == 0
-    assert kept.json("tenant", "where", "be", "secretive-1")["lives"][0]["standing"]["state"] == "cleared"
+    assert kept.json("tenant", "where", "be", "secretive-1")["incarnations"][0]["standing"]["state"] == "cleared"
 
 
 def test_a_purge_by_hand_asks(kept: NodeFolder) -> None:

@@ -99,6 +99,39 @@ def test_warnings_are_told_even_when_quiet(out, ticking_clock):
     assert out.getvalue() == "warning: the store has little room\n  Look at it.\n"
 
 
+def test_a_phase_that_is_over_stays_over(ticking_clock):
+    """What another thread tells late of it begins no phase anew, which would wait for ever."""
+    terminal = Terminal()
+    with watched(ticking_clock, quiet=False, out=terminal) as trace:
+        for elapsed in (20.0, 60.0):  # to one store, then to the next
+            trace.emit(PhaseStarted("reading", "app"))
+            trace.emit(Progress("reading", "app", bytes_in=5))
+            ticking_clock.elapsed = elapsed
+            trace.redraw()
+            trace.emit(PhaseDone("reading", "app", 2.0))
+            trace.emit(Progress("reading", "app", bytes_in=5))
+        ticking_clock.elapsed = 110.0
+        trace.redraw()
+
+    shown = terminal.getvalue()
+    assert "nothing for 20.0 s" in shown
+    assert "nothing for 40.0 s" in shown
+    assert "nothing for 50.0 s" not in shown
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_is_true_for_every_store_is_said_once(ticking_clock, terminal):
+    """A region with two stores reads its database twice; a wait that repeats is told each time."""
+    out = Terminal() if terminal else io.StringIO()
+    trace = TerminalProgress(out, ticking_clock) if terminal else PlainProgress(out, ticking_clock)
+    for _store in range(2):
+        trace.emit(Warned("app: the role is a superuser", "Connect as another.", standing=True))
+        trace.emit(Warned("app: try 1 of 10 was in vain"))
+
+    assert out.getvalue().count("is a superuser") == out.getvalue().count("Connect as another.") == 1
+    assert out.getvalue().count("in vain") == 2
+
+
 def test_what_is_printed_cannot_steer_the_terminal(plain, out):
     """A label with control characters is spelt out."""
     plain.emit(PhaseStarted("reading", "be/\x1b[2J"))

@@ -44,7 +44,7 @@ def test_events_arrive_as_lines_as_they_are():
         "expected": None,
     }
     assert [event["bytes_in"] for event in events if event["event"] == "Progress"] == [0, 4, 8]
-    assert events[-1] == {"event": "Warned", "message": "look at this", "hint": "Do that."}
+    assert events[-1] == {"event": "Warned", "message": "look at this", "hint": "Do that.", "standing": False}
 
 
 def test_a_full_pipe_and_a_daemon_that_is_gone_hold_nobody_up():

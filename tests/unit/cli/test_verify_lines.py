@@ -41,3 +41,10 @@ def test_the_verdict_is_what_was_seen(verified: Verification, first: str, helped
     assert lines[0] == first
     assert ("`backupd backup be`" in lines[1]) is helped
     assert verified.clean is (first == "be on far: clean")
+
+
+def test_a_name_that_a_message_quotes_is_not_said_twice() -> None:
+    """A section's place begins with its pack's name."""
+    inside = Mismatch(ObjectName("packs/x"), "'packs/x, section 3' does not have the hash its header says")
+    assert inside.sentence == inside.message
+    assert WRONG[0].sentence == "'packs/x' is missing"

@@ -217,7 +217,7 @@ def test_a_part_of_a_chain_says_what_it_lacks(archive: Archive) -> None:
         archive.store.remove(layout.report_name(drill_id(number)))
     one = gathered(archive)
     assert not one.faults
-    assert one.not_checked == ("1 reports before those here and 1 behind them, which the ledger tells of",)
+    assert one.not_checked == ("1 report before those here and 1 after them, which the ledger tells of",)
     shutil.rmtree(archive.store.root / "ledger")
     assert gathered(archive).not_checked == (LEDGER, BEGINNING)
 

@@ -170,7 +170,10 @@ def test_deadlines_without_names(watched: Watched) -> None:
     assert (facts.leaving, facts.held, facts.next_deadline) == (3, 1, START + 40 * DAY)
     # The purge 18 days before, and 11 until all is gone: no more than 7 are left for repairs.
     assert facts.endangered == START + 33 * DAY
-    assert [(day.deadline, day.lives) for day in facts.deadlines] == [(START + 40 * DAY, 1), (START + 90 * DAY, 1)]
+    assert [(day.deadline, day.incarnations) for day in facts.deadlines] == [
+        (START + 40 * DAY, 1),
+        (START + 90 * DAY, 1),
+    ]
     assert [late["overdue"] for late in facts.late] == ["not purged"]
 
 

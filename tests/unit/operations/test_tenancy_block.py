@@ -40,6 +40,6 @@ def test_rows_without_a_tenant_are_left_to_decide():
         "public.ticket", "column customer", "uploaded", "standard", 9, counted=9, without=2, refuses=True
     )
     block = toml_block("be", TenancyReport("app", (stray,)))
-    assert "  # public.ticket: 2 of 9 rows have no tenant, and a backup stops at them" in block
+    assert "  # public.ticket: without a tenant, so that a backup stops: 2 of 9 rows" in block
     assert any('null_tenant = "shared"' in line for line in block)
     assert [line for line in block if not line.strip().startswith("#")] == ["tables = [", "]"]

@@ -89,7 +89,7 @@ SAMPLES: dict[JobKind, JobAnswer] = {
                 region="be",
                 plan=of_value(PurgePlan((LIFE,), (), ()), PlannedPurges),
                 done=(of_value(STEP, StorePurge), of_value(STEP, StorePurge)),
-                refused=(RefusedPurge(life=LIFE, reason="a hold came in"),),
+                refused=(RefusedPurge(incarnation=LIFE, reason="a hold came in"),),
                 errors={"b": GONE},
             ),
         )

@@ -88,7 +88,7 @@ def test_metrics_are_the_facts() -> None:
     assert of(found, "backupd_unread_distrusted", **unread) == 0
     assert of(found, "backupd_objective_seconds", region="be", objective="rpo") == be.promises.rpo
     assert of(found, "backupd_deadline_slack_seconds", region="be") == 40 * 86400
-    assert of(found, "backupd_late_lives", region="ch") == 1
+    assert of(found, "backupd_late_incarnations", region="ch") == 1
     assert of(found, "backupd_store_free_bytes", region="be", store="zurich") == 600e9
     assert of(found, "backupd_store_reachable", region="ch", store="cellar") == 0
     assert of(found, "backupd_store_free_bytes", region="ch", store="cellar") is None

@@ -355,7 +355,7 @@ def test_a_new_plan_keeps_what_runs_and_what_is_known():
 def test_a_listener_hears_warnings_and_the_answer():
     """What a job warned of and what it printed arrive with its end."""
     daemon = begun(backup="daily 23:30")
-    daemon.process("backup").events = [{"event": "Warned", "message": "look at this", "hint": "Do that."}]
+    daemon.process("backup").events = [{"event": "Warned", "message": "look at this", "hint": "Do that."}] * 2
     daemon.process("backup").end(0, {"backups": []})
     daemon.step()
     done = daemon.done("backup")[0]

@@ -96,7 +96,7 @@ def drop_unfinished(target: Source, found: Sequence[str]) -> Iterator[str]:
     from backupd.postgres.target import database
 
     gone = [name for name in found if database.drop(target, name)]
-    yield f"dropped {len(gone)} of {len(found)} unfinished databases"
+    yield f"dropped {len(gone)} of {counted(len(found), 'unfinished database')}"
     yield from (f"  {name}" for name in gone)
 
 
@@ -122,7 +122,7 @@ def _remove_folders(folder: Path) -> Iterator[str]:
     for path in found:
         shutil.rmtree(path, ignore_errors=True)
     gone = [path for path in found if not path.exists()]
-    yield f"removed {len(gone)} of {len(found)} unfinished folders"
+    yield f"removed {len(gone)} of {counted(len(found), 'unfinished folder')}"
     yield from (f"  {path.name}" for path in gone)
 
 
@@ -131,4 +131,4 @@ def _remove_servers(parent: Path) -> Iterator[str]:
     from backupd.postgres.scratch.cluster import reap
 
     gone, left = reap(parent)
-    yield f"removed {gone} of {gone + left} unfinished scratch servers"
+    yield f"removed {gone} of {counted(gone + left, 'unfinished scratch server')}"

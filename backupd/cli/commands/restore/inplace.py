@@ -26,6 +26,7 @@ from backupd.cli.commands.restore.task import configured, opened
 from backupd.cli.consent import YesOption, is_asked, show_and_ask
 from backupd.cli.run import Reply
 from backupd.errors import RefusedError, UsageError
+from backupd.model.text import counted
 from backupd.planning.inplace import ACCEPTABLE, HARMLESS, SENTENCES, ConflictKind
 
 if TYPE_CHECKING:
@@ -225,7 +226,8 @@ def _lines(report: InPlaceReport, request: InPlaceRequest) -> list[str]:
     if report.applied:
         lines += [
             f"  backed up before: {report.before}",
-            f"  {report.others} rows of others in the same tables: unchanged; {report.sequences} sequences raised",
+            f"  {counted(report.others, 'row')} of others in the same tables: unchanged",
+            f"  {counted(report.sequences, 'sequence')} raised",
             "  the tenant's rows are those of the snapshot"
             if report.settled
             else "  rows were written for the tenant meanwhile: a preview shows which",

@@ -130,7 +130,7 @@ def absent_lines(region: str, finding: RegionContents) -> Iterator[str]:
     yield from (f"{region}/{label}: there is no snapshot of it at that time" for label in finding.missing)
     yield from (f"{name[:SHORT]} cannot be believed: {error.message}" for name, error in finding.faults)
     if finding.purged:
-        yield f"{counted(finding.purged, 'database')} were purged: left out"
+        yield f"left out, as purged: {counted(finding.purged, 'database')}"
 
 
 def database_name(region: str, found: FoundDatabase) -> str:

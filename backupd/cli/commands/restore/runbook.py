@@ -76,7 +76,8 @@ def _database_lines(task: RestoreTask, found: Preview) -> Iterator[str]:
         f"from {task.store}: {counted(found.objects, 'object')}, {size(found.fetched)}"
     )
     yield f"  expected: {expected}"
-    yield f"  the ledger was obeyed up to entry {found.ledger}; {found.purged} purged segments do not come back"
+    purged = counted(found.purged, "segment")
+    yield f"  the ledger was obeyed up to entry {found.ledger}; not coming back, as purged: {purged}"
     yield ""
     yield from _needed()
     yield from _numbered(_database_steps(task, label, snapshot))
