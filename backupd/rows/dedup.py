@@ -35,6 +35,8 @@ MANIFEST_PIECE: Final = 1 << 20
 """Bytes of a manifest that are sealed together."""
 SEGMENT_SIZE: Final = 3_500
 """Bytes of memory, about, that a segment takes in the worker, beside its rows (measured)."""
+SMALL_CHUNK: Final = 512
+"""Bytes of a chunk that may be kept until a span has another."""
 LEAST_PART: Final = 3
 """However many segments there are, this part of the memory is left to what waits."""
 JOBS_SIZE: Final = 1 << 20
@@ -69,14 +71,27 @@ class Segment:
 class OpenSpan:
     """One task's reading of one segment, which grows with each chunk."""
 
-    __slots__ = ("digest", "rows", "runs", "segment", "size")
+    __slots__ = ("_digest", "_first", "rows", "runs", "segment", "size")
 
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
         self.rows = 0
         self.size = 0
-        self.digest = hashlib.sha256()
         self.runs = array("q")
+        self._first = b""
+        """The only chunk so far, if it is small: the state of a hash takes 450 bytes, and a tenant may have a row."""
+        self._digest: hashlib._Hash | None = None
+
+    def add(self, data: bytes) -> None:
+        """Add a chunk's bytes to the size and the digest."""
+        if self._digest is None:
+            if not self.size and len(data) <= SMALL_CHUNK:
+                self._first = data
+                self.size = len(data)
+                return
+            self._digest, self._first = hashlib.sha256(self._first), b""
+        self._digest.update(data)
+        self.size += len(data)
 
     def refer(self, section: int, chunk: int) -> None:
         """Add a reference to one chunk of a section; it extends the last run where it follows on."""
@@ -89,7 +104,8 @@ class OpenSpan:
     def close(self) -> tuple[str, bytes]:
         """Return the segment's pseudonym, empty when nothing of it is kept, and the packed span."""
         names = self.segment.names
-        span = Span(self.rows, self.size, self.digest.digest(), self.runs)
+        digest = self._digest or hashlib.sha256(self._first)
+        span = Span(self.rows, self.size, digest.digest(), self.runs)
         return "" if names is None else names.pseudonym, span.packed()
 
 
@@ -144,8 +160,7 @@ class Deduplicator:
         span.rows += rows
         if segment.names is None:
             return
-        span.size += len(data)
-        span.digest.update(data)
+        span.add(data)
         # The key comes first, which is as good as HMAC where the end of the hash is cut off and nobody sees an id.
         chunk_id = hashlib.sha256(self._key + segment.names.pseudonym.encode() + data).digest()[:CHUNK_ID_SIZE]
         place = self._known.find(chunk_id)

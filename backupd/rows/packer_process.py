@@ -56,7 +56,7 @@ class _JobHead(msgspec.Struct, frozen=True, array_like=True):
     manifest: bytes
     last: bool
     key: protocol.NewKey | None
-    """The segment's key; only with its first job."""
+    """The segment's key; only with its first job, and the first after a section that ended with a manifest."""
 
 
 class Parent(Protocol):
@@ -105,6 +105,8 @@ class PackerProcess:
     def _head(self, job: SectionJob) -> _JobHead:
         key = None if job.key.pseudonym in self._met else new_key(job.key)
         self._met.add(job.key.pseudonym)
+        if job.last and job.manifest:
+            self._met.discard(job.key.pseudonym)
         sizes = array("I", map(len, job.chunks)).tobytes()
         return _JobHead(job.key.pseudonym, job.number, sizes, job.ids, job.manifest, job.last, key)
 
@@ -257,7 +259,9 @@ def _jobs(heads: Sequence[_JobHead], data: memoryview, keys: dict[str, RunKey]) 
         for size in array("I", head.sizes):
             chunks.append(data[at : at + size])
             at += size
-        yield SectionJob(keys[head.pseudonym], head.number, chunks, head.ids, head.manifest, head.last)
+        # A manifest's end is the segment's: its key is not needed here any more, and there may be tens of thousands.
+        key = keys.pop(head.pseudonym) if head.last and head.manifest else keys[head.pseudonym]
+        yield SectionJob(key, head.number, chunks, head.ids, head.manifest, head.last)
 
 
 def _run_key(new: protocol.NewKey) -> RunKey:

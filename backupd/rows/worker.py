@@ -46,7 +46,8 @@ class Worker:
         self._channel = channel
         self._names = _names(setup)
         self._segments: dict[tuple[str, str | None], Segment] = {}
-        self._by_pseudonym: dict[str, Segment] = {}
+        self._unclosed: dict[str, Segment] = {}
+        """Segments by their pseudonyms, from the first that is closed on: nothing is read then any more."""
         known = NothingKnown() if setup.index is None else IndexedChunks(Path(setup.index))
         settings = DedupSettings(
             chunk_key=setup.chunk_key,
@@ -90,20 +91,25 @@ class Worker:
         """Return the segment of a data class and tenant."""
         segment = self._segments.get((data_class, tenant))
         if segment is None:
-            names = self._names.of(data_class, tenant)
-            segment = self._segments[data_class, tenant] = Segment(data_class, tenant, names)
-            if names is not None:
-                self._by_pseudonym[names.pseudonym] = segment
+            segment = self._segments[data_class, tenant] = self._new_segment(data_class, tenant)
         return segment
 
     def close_segments(self, command: CloseSegments) -> protocol.SegmentsClosed:
-        """End the sections of these segments, with their manifests."""
+        """End the sections of these segments, with their manifests; each segment is closed once, and forgotten."""
         self._dedup.pass_on(job for one in command.segments for job in self._closed(one))
         return protocol.SegmentsClosed()
 
     def _closed(self, closing: protocol.Closing) -> list[SectionJob]:
-        segment = self._by_pseudonym.get(closing.pseudonym) or self.segment(closing.data_class, closing.tenant)
+        while self._segments:
+            _, segment = self._segments.popitem()
+            if segment.names is not None:
+                self._unclosed[segment.names.pseudonym] = segment
+        known = self._unclosed.pop(closing.pseudonym, None)
+        segment = known or self._new_segment(closing.data_class, closing.tenant)
         return self._dedup.close_section(segment, closing.manifest)
+
+    def _new_segment(self, data_class: str, tenant: str | None) -> Segment:
+        return Segment(data_class, tenant, self._names.of(data_class, tenant))
 
     def release(self) -> None:
         """End psql's transaction, and report that the exported snapshot is released. Raises SourceError."""

@@ -16,7 +16,7 @@ from backupd.model.ids import (
     SegmentTags,
     TenantTag,
 )
-from backupd.rows.packer import Pack, Packer, PackerPorts, PackerSettings, RunKey, SectionJob
+from backupd.rows.packer import MOST_ROWS, Pack, Packer, PackerPorts, PackerSettings, RunKey, SectionJob
 from backupd.seal.pack import PackContext
 from backupd.seal.section_writer import SectionWriter
 from backupd.seal.zstd import Compressor
@@ -33,7 +33,7 @@ def place(keys: list[RunKey]) -> None:
 
 
 def job(number: int, *, last: bool) -> SectionJob:
-    key = RunKey(Pseudonym(f"{number:032x}"), TAGS, "uploaded", "Quillfeather & Sons", bytes([number]) * 32)
+    key = RunKey(Pseudonym(f"{number:032x}"), TAGS, "uploaded", "Quillfeather & Sons", number.to_bytes(32))
     return SectionJob(key, 1, [] if last else [b"one row\n"], b"" if last else os.urandom(16), b"", last)
 
 
@@ -56,3 +56,15 @@ def test_a_section_takes_a_writer_only_while_it_is_sealed(tmp_path: Path) -> Non
     (pack,) = packs
     assert [section.pseudonym for section in pack.sections] == [f"{number:032x}" for number in range(NUMBER)]
     assert pack.size == pack.path.stat().st_size
+
+
+def test_a_pack_is_made_before_the_sections_that_wait_take_much_memory(tmp_path: Path) -> None:
+    """However small they are: each takes 1.6 KB here, and as much in the parent once it hears of the pack."""
+    assert MOST_ROWS <= 8192
+    packs: list[Pack] = []
+    packer = Packer(PackerSettings(CONTEXT, tmp_path, 0, 1 << 30), Compressor(1), PackerPorts(place, packs.append))
+    for number in range(MOST_ROWS):
+        assert not packs
+        packer.add([job(number, last=False), job(number, last=True)])
+    assert [len(pack.sections) for pack in packs] == [MOST_ROWS]
+    packer.close()

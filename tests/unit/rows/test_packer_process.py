@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Sequence
@@ -63,3 +64,26 @@ def test_jobs_arrive_as_they_were_sent(lists: list[list[SectionJob]]) -> None:
 def test_a_worker_that_ends_before_the_end_is_noticed() -> None:
     with pytest.raises(_WorkerEndedError):
         passed_on([[job(1, [b"one row\n"])]], ended=False)
+
+
+def test_a_key_is_forgotten_on_both_sides_with_the_manifest_that_ends_its_segment() -> None:
+    """There may be tens of thousands of segments, and each is ended once."""
+    source, sink = os.pipe()
+    packer = PackerProcess(sink, 0)
+    mark = SegmentTags(TenantTag("4" * 32), ClassTag("5" * 16), DatabaseTag("6" * 16))
+
+    def held() -> int:
+        gc.collect()
+        return sum(isinstance(one, RunKey) and one.tags == mark for one in gc.get_objects())
+
+    with os.fdopen(source, "rb", buffering=0) as pipe:
+        coming = _received(pipe)
+        for number in range(3):
+            ended = job(number, [b"a row\n"], b"a manifest", last=True)
+            packer.add([ended._replace(key=RunKey(ended.key.pseudonym, mark, "uploaded", None, bytes(32)))])
+            ((got,),) = (next(coming),)
+            assert got.key.tags == mark
+            del got, ended
+            assert held() == 0
+        packer.close()
+        assert list(coming) == []
