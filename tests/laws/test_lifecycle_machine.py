@@ -129,3 +129,18 @@ TestLifecycle.settings = settings(
     suppress_health_check=list(HealthCheck),
     print_blob=True,
 )
+
+
+def test_a_purge_during_a_long_run_is_no_damage(tmp_path: Path) -> None:
+    """The run ends without a record, as it relied on what the purge took; the next one is whole."""
+    world = World(tmp_path, random.Random(7).randbytes)
+    world.step("near", stages=3)
+    world.erase("ada", "")
+    world.keep()
+    world.advance(timedelta(hours=26))
+
+    assert "near" not in world.under_way
+    assert world.observer.snapshots["near"] == []
+    world.backup("near")
+    assert len(world.observer.snapshots["near"]) == 1
+    world.observer.check()

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from backupd.errors import DamageError, ObjectMissingError
+from backupd.errors import BusyError, DamageError, ObjectMissingError
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, RunId
 from backupd.model.text import counts
 from backupd.operations.backup.generation import read_standing
@@ -219,8 +219,8 @@ class HoldingsWatch:
     def check(self, packs: Iterable[int]) -> None:
         """Compare keyrings, and those of these packs that earlier runs made, with the store; all after a long run.
 
-        Raises DamageError when something is missing; the next run then sends again what is needed, as a full copy when
-        no purge or expiry since explains it.
+        Raises BusyError when a purge or an expiry since took some of them: the next run sends again what is needed.
+        Raises DamageError when nothing explains what is missing: the next run is a full copy.
         """
         ground = self._ground
         listed, known = self._future.result(), self._known
@@ -232,10 +232,13 @@ class HoldingsWatch:
         if not missing:
             return
         ledger = read_standing(ground.repository, ground.node, self._standing.region)
-        if missing.keyrings or not ledger.removals_since(self._standing.head.seq):
-            ground.index.abandon()
-        else:
+        if not missing.keyrings and ledger.removals_since(self._standing.head.seq):
             missing.forget(ground.index)
+            raise BusyError(
+                f"a purge or an expiry took {missing} of this generation, while this run relied on them",
+                hint="Nothing is lost. The next backup sends again what is still needed.",
+            )
+        ground.index.abandon()
         raise DamageError(
             f"the store lacks {missing} of earlier runs, whole or in part; the first is '{missing.first}'",
             hint="Run `backupd verify` to see which snapshots this damages; the next backup sends the content again.",

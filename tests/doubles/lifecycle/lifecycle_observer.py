@@ -220,7 +220,9 @@ class LifecycleObserver:
             if place.kind is layout.ObjectKind.PACK:
                 age = began - self._first[store, name]
                 self._check_sections(name, data, after[name][0] if name in after else None, needed, age)
-            elif name not in after:
+            elif (
+                name not in after or place.kind is layout.ObjectKind.MARK
+            ):  # one left behind is removed, and taken anew
                 self._check_removed(store, place, data, began - modified)
             else:
                 assert place.kind is layout.ObjectKind.KEYRING, f"{name} was changed"

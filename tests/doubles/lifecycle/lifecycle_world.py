@@ -203,6 +203,7 @@ class World:
             try:
                 book = Book(self._place(attempt))
                 book.sync()
+                self.see_purges()  # one that a keeper had signed when it died is finished by whoever comes next
                 book.append(decide)
             except Killed:
                 continue
@@ -325,8 +326,13 @@ class World:
         )
 
     def see_purges(self) -> None:
-        """Note which purges have begun, each of which must have been allowed."""
-        self._seen, _ = read_chain(self.copies["keeper"], self._seen, [self.keeper_key.public])
+        """Note which purges have begun, each of which must have been allowed.
+
+        An entry counts from the first place that has it: a keeper may die between a store and its own copy.
+        """
+        places = [self.copies["keeper"], *self.stores.values()]
+        chains = [read_chain(place, self._seen, [self.keeper_key.public])[0] for place in places]
+        self._seen = max(chains, key=lambda chain: len(chain.links))
         lives = self._folded.get(len(self._seen.links)) or fold(self._seen.entries())
         self._folded = {len(self._seen.links): lives}
         for life in self.clerk.all():
