@@ -229,7 +229,8 @@ class TenancySection(ConfigSection):
     )
     database_pattern: TenantPattern | None = Field(
         default=None,
-        description="A regular expression with a group `tenant` for databases that are named after tenants.",
+        description="A regular expression with a group `tenant` for databases that are named after tenants. One that "
+        "takes no connections is reported as failed each time, not left out; the others are backed up.",
     )
     role_pattern: TenantPattern | None = Field(
         default=None, description="A regular expression with a group `tenant` for roles that are named after tenants."

@@ -138,13 +138,14 @@ def resolved(connection: Connection) -> dict[str, str]:
     }
 
 
-_DATABASES = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname"
+_DATABASES = "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY datname"
 
 
 def list_databases(source: Source) -> tuple[str, list[str]]:
-    """Return the database that `source` leads to, and the names of all that accept connections, without templates.
+    """Return the database that `source` leads to, and the names of all, without templates.
 
-    Raises SourceError, SourceGoneError.
+    Those that take no connections are among them: who backs up all must fail there, and not leave them out
+    unsaid, as pg_dumpall does. Raises SourceError, SourceGoneError.
     """
     with connect(source) as connection:
         names = [str(name) for (name,) in connection.execute(_DATABASES)]

@@ -34,6 +34,16 @@ _REFUSALS = (
     ),
     ("peer authentication failed", "peer authentication failed", "Map the operating system user to this role."),
     (
+        "is not permitted to log in",
+        "the role may not log in",
+        "Grant it: ALTER ROLE … LOGIN.",
+    ),
+    (
+        "permission denied for database",
+        "the role may not connect to the database",
+        "Grant it: GRANT CONNECT ON DATABASE … TO the role.",
+    ),
+    (
         "role ",
         "the role does not exist",
         "Create the role on that server, or correct the user in the connection string.",
@@ -41,6 +51,16 @@ _REFUSALS = (
     ("certificate", "TLS failed", "Check sslmode, sslrootcert and the server's certificate."),
 )
 _ERRORS = (
+    (
+        "is not currently accepting connections",
+        "the database takes no connections",
+        "Open it, and keep others out by REVOKE CONNECT: ALTER DATABASE … ALLOW_CONNECTIONS true.",
+    ),
+    (
+        "cannot connect to invalid database",
+        "what is left of the database is no database, as dropping it was interrupted",
+        "Drop it again: DROP DATABASE.",
+    ),
     ("database ", "the database does not exist", "Correct the database's name."),
     (
         "codec not available in Python",
@@ -64,6 +84,8 @@ _UNREACHED = (
     ("does not support SSL", "it offers no TLS", "Turn ssl on there; without it, sslmode=verify-full cannot work."),
 )
 """Parts of libpq's messages where nothing was reached: their meaning, and a hint."""
+_FULL = ("too many connections for ", "too many clients already", "remaining connection slots are reserved")
+"""Parts of the messages of a server, database or role that has as many connections as it may have."""
 _NOT_YET = "the database system is"
 """Part of the messages of a server that is starting up, shutting down or in recovery."""
 
@@ -110,6 +132,11 @@ def translated(server: str = "", passfile: Path | None = None) -> Iterator[None]
 
 def _without_code(error: psycopg.Error, at: str) -> SourceError:
     text = "" if _NOT_YET in str(error) else str(error)
+    if any(mark in text for mark in _FULL):
+        return SourceBusyError(
+            f"PostgreSQL{at} has no connection left",
+            hint="Look at max_connections, and at CONNECTION LIMIT of role and database.",
+        )
     for family, known in ((SourceAuthError, _REFUSALS), (SourceError, _ERRORS)):
         for mark, meaning, hint in known:
             if mark in text and ("FATAL" in text or mark != "role "):

@@ -24,9 +24,10 @@ expect() {
 
 # Python packages by NAME==VERSION, in a venv of the finding's own; `$python` runs in it.
 packages() {
-  python3 -m venv "$work/venv"
+  python3 -m venv --without-pip "$work/venv"
   python=$work/venv/bin/python
-  "$python" -m pip install --quiet --disable-pip-version-check "$@" 2>"$work/said" || { cat "$work/said" >&2; exit 1; }
+  python3 -m pip --python "$python" install --quiet --no-compile --disable-pip-version-check "$@" 2>"$work/said" ||
+    { cat "$work/said" >&2; exit 1; }
 }
 
 # A Debian package by NAME=VERSION, unpacked into the folder.

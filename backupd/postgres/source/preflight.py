@@ -62,6 +62,13 @@ SELECT pg_catalog.count(*) FROM pg_catalog.pg_user_mappings v JOIN pg_catalog.pg
 WHERE v.umoptions IS NULL AND m.umoptions IS NOT NULL
 """
 _MAY_READ_MAPPINGS = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_user_mapping', 'SELECT')::int"
+_NULLABLE_HEIRS = """
+SELECT pg_catalog.count(DISTINCT i.inhrelid) FROM pg_catalog.pg_inherits i
+JOIN pg_catalog.pg_attribute p ON p.attrelid = i.inhparent AND p.attnum > 0 AND p.attnotnull
+JOIN pg_catalog.pg_attribute c ON c.attrelid = i.inhrelid AND c.attname = p.attname AND NOT c.attnotnull
+"""
+_NOT_NULL_NO_INHERIT = 180000
+"""From this version on, a NOT NULL that a table keeps to itself is dumped as such."""
 
 
 def preflight(
@@ -85,6 +92,7 @@ def preflight(
         check.subscriptions,
         check.user_mappings,
         check.members,
+        check.nullable_heirs,
     )
     findings = [finding for step in steps for finding in step()]
     return tuple(sorted(findings, key=lambda finding: finding.severity is not Severity.ERROR))
@@ -240,6 +248,18 @@ class _Check:
                 f"{counted(len(self._unsaved), 'table')} of extensions with rows not backed up: {named}",
                 "pg_dump leaves them out, too: the extension does not register them by pg_extension_config_dump. "
                 "ALTER EXTENSION … DROP TABLE makes them tables of yours.",
+            )
+
+    def nullable_heirs(self) -> Iterator[Finding]:
+        old = self._connection.info.server_version < _NOT_NULL_NO_INHERIT
+        count = self._count(_NULLABLE_HEIRS) if old else 0
+        if count:
+            yield Finding(
+                Severity.WARNING,
+                "nullable-heirs",
+                f"{counted(count, 'table')} may hold nulls where a table that it inherits from may not: no restore, "
+                "pg_restore's neither, takes such rows",
+                "Fill them, and ALTER TABLE … ALTER … SET NOT NULL; or DROP NOT NULL of the table inherited from.",
             )
 
     def _grant_all(self) -> str:

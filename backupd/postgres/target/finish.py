@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -95,7 +96,7 @@ def create_roles(connection: Connection, scripts: Iterable[str], unwanted: Colle
         for beginnings in (("CREATE ROLE ",), ("ALTER ROLE ", "COMMENT ON ROLE ", "SECURITY LABEL "), ("GRANT ",)):
             for statement in statements:
                 if statement.startswith(beginnings) and not new.isdisjoint(_names(statement)):
-                    _run(connection, _with_known_grantor(statement, known | new))
+                    _run_as_granted(connection, statement, known | new)
     return len(new)
 
 
@@ -109,9 +110,18 @@ _BY_SUPERUSER = (
 )
 
 
-def _with_known_grantor(statement: str, known: set[str]) -> str:
+def _run_as_granted(connection: Connection, statement: str, known: set[str]) -> None:
+    """Run a statement; a membership is granted by whom it was, or else by the role that restores.
+
+    From 16 on a grantor has the role with ADMIN OPTION, or is the superuser that initdb made: on another server that
+    may be another one, and the origin's is a superuser like others.
+    """
     grantor = _GRANTOR.search(statement)
-    return _GRANTOR.sub(";", statement) if grantor and _names(grantor[1])[0] not in known else statement
+    if grantor and _names(grantor[1])[0] in known:
+        with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+            connection.execute(statement.encode(errors="surrogateescape"))
+            return
+    _run(connection, _GRANTOR.sub(";", statement))
 
 
 def _run(connection: Connection, statement: str) -> None:

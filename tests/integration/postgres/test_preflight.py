@@ -292,3 +292,11 @@ def _standby(primary: Server, folder: Path) -> Iterator[Server]:
         yield standby
     finally:
         stop(standby)
+
+
+def test_nulls_that_no_restore_takes_are_told(database: Database) -> None:
+    """Up to 17 a NOT NULL that only the parent has comes back for tables that inherit, too."""
+    database.sql("CREATE TABLE item (price int)", "CREATE TABLE special () INHERITS (item)")
+    assert "nullable-heirs" not in findings(database.conninfo)
+    database.sql("ALTER TABLE ONLY item ALTER price SET NOT NULL")
+    assert ("nullable-heirs" in findings(database.conninfo)) is (database.server.major < 18)

@@ -40,7 +40,7 @@ CREATE ROLE {member};
 ALTER ROLE {member} WITH NOLOGIN;
 ALTER ROLE {member} SET search_path TO 'a b', c;
 GRANT {new} TO {member} WITH ADMIN OPTION GRANTED BY "nobody here";
-GRANT {there} TO {new};
+GRANT {there} TO {new} GRANTED BY {there};
 CREATE TABLESPACE elsewhere OWNER {new} LOCATION '/nowhere';
 
 \\unrestrict abc

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 from doubles.servers.postgres import Server
-from fix_postgres import Database
+from fix_postgres import Database, quoted
 
 from backupd.cli.tenancy_lines import tenancy_lines
-from backupd.errors import SourceBusyError, UnmappedError
+from backupd.errors import SourceBusyError, SourceError, UnmappedError
 from backupd.model.inventory import TableName
 from backupd.model.tenancy import ClassPolicy, Gap, TableRule, Tenancy, TenancyKind
 from backupd.operations.tenancy.report import report_tenancy
@@ -143,7 +143,7 @@ def test_nobody_waits_for_a_table_that_is_locked(pg15: Server, make_database: Ca
 
 
 def test_a_server_of_tenants_is_shown_as_a_backup_sees_it(pg16: Server, make_database: Callable[..., Database]) -> None:
-    """Every database of the label, and none by its name; a database that is nobody's is refused as a backup would."""
+    """Every database of the label, none by its name; one that is closed or nobody's is refused, as by a backup."""
     own = make_database(pg16)
     made = [make_database(pg16, name=f"{own.name}_t{number}") for number in (1, 2)]
     for database in made:
@@ -159,6 +159,10 @@ def test_a_server_of_tenants_is_shown_as_a_backup_sees_it(pg16: Server, make_dat
     text = "\n".join(one for one in tenancy_lines("be", report) if isinstance(one, str))
     assert f"be/app, {report.databases} databases" in text
     assert "_t1" not in text
+    pg16.sql("postgres", f"ALTER DATABASE {quoted(made[0].name)} ALLOW_CONNECTIONS false")
+    with pytest.raises(SourceError, match="takes no connections"):
+        report_tenancy("app", Source(own.conninfo), tenancy)
+    pg16.sql("postgres", f"ALTER DATABASE {quoted(made[0].name)} ALLOW_CONNECTIONS true")
     stranger = make_database(pg16)
     with pytest.raises(UnmappedError, match="1 database of the server named after no tenant"):
         report_tenancy(

@@ -161,3 +161,32 @@ def test_a_server_that_is_not_reached_is_named_with_the_reason(text: str, meanin
     assert meaning in error.message
     assert error.hint
     assert "db9" not in error.message + error.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ('database "zebra" does not exist', "the database does not exist"),
+        ('database "zebra" is not currently accepting connections', "the database takes no connections"),
+        (
+            'cannot connect to invalid database "zebra"\nHINT:  Use DROP DATABASE to drop invalid databases.',
+            "dropping it was interrupted",
+        ),
+        (
+            'permission denied for database "zebra"\nDETAIL:  User does not have CONNECT privilege.',
+            "the role may not connect to the database",
+        ),
+        ('role "zebra" does not exist', "the role does not exist"),
+        ('role "zebra" is not permitted to log in', "the role may not log in"),
+        ('too many connections for database "zebra"', "no connection left"),
+        ('too many connections for role "zebra"', "no connection left"),
+        ("sorry, too many clients already", "no connection left"),
+    ],
+)
+def test_a_server_that_refuses_a_connection_says_why(text: str, meaning: str) -> None:
+    """Messages as 18.4 has them. They come without a code, and what is full now may have room later."""
+    error = translate(psycopg.OperationalError(f"connection failed: FATAL:  {text}"), "db.example, port 5432")
+    assert meaning in error.message
+    assert isinstance(error, SourceBusyError) is (meaning == "no connection left")
+    assert error.hint
+    assert "zebra" not in error.message + error.hint
