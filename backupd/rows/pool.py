@@ -51,7 +51,10 @@ class _Member:
 
 
 class WorkerPool:
-    """The worker processes of one snapshot. A context manager, usable once; leaving it ends every process."""
+    """The worker processes of one snapshot, started as soon as there is anything to do.
+
+    A context manager, usable once; leaving it ends every process.
+    """
 
     BATCH = 256 << 10
     """Bytes of closings sent to a worker together; each counts `CLOSING` besides its manifest."""
@@ -69,11 +72,6 @@ class WorkerPool:
         self._events: queue.Queue[tuple[int, protocol.Event | None]] = queue.Queue()
 
     def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self._end(killed=True)
-            raise
         return self
 
     def __exit__(
@@ -82,6 +80,9 @@ class WorkerPool:
         self._end(killed=kind is not None)
 
     def _start(self) -> None:
+        """Start the processes, unless they are there."""
+        if self._members:
+            return
         for number, setup in enumerate(self._setups):
             theirs_in, ours_in = os.pipe()
             ours_out, theirs_out = os.pipe()
@@ -130,6 +131,8 @@ class WorkerPool:
         """
         todo = list(reversed(tasks))
         busy = 0
+        if todo:
+            self._start()
         for number in range(len(self._members)):
             busy += self._deal(number, todo)
         while busy:
@@ -147,10 +150,11 @@ class WorkerPool:
 
         The closings are taken as the workers get on, so that few manifests are in memory.
         """
-        under_way = [0] * len(self._members)
-        batches: list[list[protocol.Closing]] = [[] for _ in self._members]
-        sizes = [0] * len(self._members)
+        under_way = [0] * len(self._setups)
+        batches: list[list[protocol.Closing]] = [[] for _ in self._setups]
+        sizes = [0] * len(self._setups)
         for number, closing in closings:
+            self._start()
             batches[number].append(closing)
             sizes[number] += self.CLOSING + len(closing.manifest)
             if sizes[number] >= self.BATCH:

@@ -21,8 +21,8 @@ from backupd.operations.backup.collect import READING, Collector, SpanLog
 from backupd.operations.backup.entries import SegmentEntries
 from backupd.operations.backup.generation import keyed_tag
 from backupd.operations.backup.last_times import read_last_times
-from backupd.operations.backup.source_content import FileTask, Reading
-from backupd.operations.backup.tasks import TableTask, in_encoding, plan_tasks
+from backupd.operations.backup.source_content import Reading
+from backupd.operations.backup.tasks import FileTask, TableTask, in_encoding, plan_tasks
 from backupd.operations.backup.unread import Unread, before_export, look_behind
 from backupd.planning.incremental.facts import Look, Reason
 from backupd.planning.mapping.names import NamePatterns
@@ -86,6 +86,7 @@ def read_database(
         with WorkerPool(setups, _worker_environment(node), collector) as pool:
             try:
                 files = _read_all(pool, wanted, _Files(started, holder, names, job, mapping, len(tables)))
+                pool.run(unread.files(files, decisions, collector))
                 with connect_beside(source, holder) as free:
                     sequences = read_sequences(holder.connection, free)
                 with translated():
@@ -132,18 +133,17 @@ class _Files:
 
 
 def _read_all(pool: WorkerPool, tables: list[TableTask], wanted: _Files) -> list[FileTask]:
-    """Read the rows, then the files; meanwhile pg_dump reads the schema, on a connection of its own."""
+    """Read the rows and return the files; meanwhile pg_dump reads the schema, on a connection of its own."""
     with ThreadPoolExecutor(1, thread_name_prefix="schema") as executor:
         schema = executor.submit(dump_schema, wanted.client, wanted.holder.exported, wanted.names)
         try:
             pool.run([task.copy for task in tables])
+            globals_ = dump_globals(wanted.client, wanted.holder.connection, wanted.names)
         except BaseException:
             wanted.holder.end_readers()  # pg_dump, too, which would be waited for while others wait for the tables
             raise
         ddl = schema.result()
-    files = _files(ddl, dump_globals(wanted.client, wanted.holder.connection, wanted.names), wanted)
-    pool.run([file.task for file in files])
-    return files
+    return _files(ddl, globals_, wanted)
 
 
 def _files(ddl: Ddl, globals_: dict[str | None, str], wanted: _Files) -> list[FileTask]:

@@ -8,20 +8,11 @@ from dataclasses import dataclass, field
 from backupd.model.inventory import Inventory
 from backupd.model.tenancy import TenancyKind, TenancyMap
 from backupd.operations.backup.collect import Collector
-from backupd.operations.backup.tasks import TableTask
+from backupd.operations.backup.tasks import FileTask, TableTask
 from backupd.operations.backup.unread import Unread
 from backupd.planning.mapping.names import NamePatterns
 from backupd.postgres.source.exported import ExportedSnapshot
 from backupd.postgres.source.facts import SourceFacts
-from backupd.rows.pool import Task
-
-
-@dataclass(frozen=True, slots=True)
-class FileTask:
-    """The task that makes a file beside the tables, such as the schema."""
-
-    name: str
-    task: Task
 
 
 @dataclass(slots=True)

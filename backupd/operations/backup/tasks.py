@@ -11,7 +11,7 @@ from backupd.model.tenancy import ClassPolicy, Column, ForeignKeyPath, MappedTab
 from backupd.planning.incremental.extents import TableExtent, extent_blocks
 from backupd.postgres.settings import copied
 from backupd.postgres.source.select import GRID, block_ranges, read_tables, select_rows
-from backupd.rows.protocol import CopyTask
+from backupd.rows.protocol import BytesTask, CommandTask, CopyTask
 
 CHUNK = 8 << 10
 """Mean bytes of a chunk: after 1 % scattered churn in 700 MB, 32.7 MB are sent; with 16 KiB, 37.7 (measured)."""
@@ -46,6 +46,14 @@ class TableTask:
     """Blocks of 8 KiB in this range."""
     extent: TableExtent
     """Where this range begins and ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileTask:
+    """The task that makes a file beside the tables, such as the schema."""
+
+    name: str
+    task: BytesTask | CommandTask
 
 
 def plan_tasks(

@@ -7,7 +7,9 @@ and, after the record is published, the memory for the next run. Anything that i
 
 from __future__ import annotations
 
+import hashlib
 import hmac
+import struct
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +19,13 @@ import msgspec
 
 from backupd.errors import RefusedError
 from backupd.model.answers import UnreadAnswer
-from backupd.model.inventory import Inventory, TableName
+from backupd.model.inventory import Inventory, Table, TableName
 from backupd.model.text import counted
 from backupd.operations.backup.generation import keyed_tag
-from backupd.planning.incremental.extents import identity, why_never, why_read, why_whole
+from backupd.operations.backup.ways import Ways
+from backupd.planning.incremental.extents import form, identity, why_led_elsewhere, why_never, why_read
 from backupd.planning.incremental.facts import OBSTACLES, Base, BlockChanges, Look, Reason, TableFacts, WalPair
+from backupd.planning.incremental.waypoints import WayChange, Waypoint, is_worth_a_look, waypoints
 from backupd.planning.incremental.window import find_window, next_base
 from backupd.postgres.connect import connect
 from backupd.postgres.failures import translated
@@ -35,15 +39,17 @@ from backupd.postgres.source.wal_summaries import (
     read_changes,
     read_table_facts,
 )
+from backupd.postgres.source.waypoints import Seeds
 from backupd.repository.state.extents import AuditState, LastUnread, RememberedExtent
-from backupd.rows.protocol import TaskDone, unpack_span
+from backupd.rows.protocol import BytesTask, TaskDone, unpack_span
 from backupd.trace import Warned
 
 if TYPE_CHECKING:
     from backupd.operations.backup.collect import Collector, RunTarget
-    from backupd.operations.backup.tasks import TableTask
+    from backupd.operations.backup.tasks import FileTask, TableTask
     from backupd.operations.backup.types import BackupJob, Node
     from backupd.postgres.connect import Source
+    from backupd.rows.pool import Task
     from backupd.rows.segment_names import SegmentNames
 
 _FORM = 1
@@ -146,7 +152,8 @@ class Unread:
         if mode is Reason.DISTRUSTED:
             self._node.trace.emit(Warned(f"{self._job.label}: everything is read: {mode.value}", _AFTER_DIFFERENCE))
         facts = {by_oid[oid]: one for oid, one in found.items()}
-        return Decisions(facts, changes, mode)
+        ways = Ways(holder.connection, self._memory, self._database, self._seeds())
+        return Decisions(facts, changes, mode, inventory.by_name(), ways)
 
     def _mode(self) -> Reason | None:
         """Return why extents are read that could be skipped."""
@@ -161,36 +168,68 @@ class Unread:
         if decisions is None:
             return list(tasks)
         left = []
+        extents = [self._extent(task, decisions) for task in tasks]
+        led = self._led(extents, decisions)
         with self._onto.index.transaction():
-            for task in tasks:
-                reason = self._why(task, decisions, collector)
+            for extent in extents:
+                reason = self._why(extent, decisions, led, collector)
                 if reason is not None:
                     self._reasons[reason] += 1
-                    left.append(task)
+                    left.append(extent.task)
         return left
 
-    def _why(self, task: TableTask, decisions: Decisions, collector: Collector) -> Reason | None:
+    def _extent(self, task: TableTask, decisions: Decisions) -> _Extent:
+        """Return what speaks for reading an extent, apart from the rows that lead to its tenants."""
         table, mapped, facts, changes = task.table, task.mapped, decisions.facts, decisions.changes
         never = why_never(table, mapped, facts)
         if never is not None:
-            return never
+            return _Extent(task, None, None, never)
         # Whatever is read this time may be taken over the next time.
         place = self._place(identity(self._reading(task), mapped, table, facts))
         self._places[task.copy.task] = place
         if isinstance(changes, Reason):
-            return changes
+            return _Extent(task, place, None, changes)
         found = self._memory.find(place)
-        reason = why_whole(table, mapped, facts, changes) or why_read(
-            task.extent, facts[table.name], changes, remembered=found is not None
+        return _Extent(
+            task, place, found, why_read(task.extent, facts[table.name], changes, remembered=found is not None)
         )
-        if reason is not None or found is None:
+
+    def _led(self, extents: Sequence[_Extent], decisions: Decisions) -> dict[Waypoint, WayChange]:
+        """Return what became of the rows that lead others to their tenants."""
+        blocks: Counter[Waypoint] = Counter()
+        for extent in extents:
+            if extent.place is not None and (extent.reason is None or isinstance(decisions.changes, Reason)):
+                blocks.update(dict.fromkeys(waypoints(extent.task.mapped.route), extent.task.blocks))
+        found = {}
+        for waypoint, unread in blocks.items():
+            table, facts = decisions.tables[waypoint.table], decisions.facts[waypoint.table]
+            if is_worth_a_look(unread, table.blocks, facts.file, decisions.changes):
+                place = self._place([_FORM, self._routing, "way", *waypoint, form(facts)])
+                found[waypoint] = decisions.ways.look(waypoint, place, table, facts.file, decisions.changes)
+        return found
+
+    def _why(
+        self, extent: _Extent, decisions: Decisions, led: Mapping[Waypoint, WayChange], collector: Collector
+    ) -> Reason | None:
+        task, found = extent.task, extent.found
+        if extent.reason is not None or found is None or extent.place is None:
+            return extent.reason
+        changes = [led.get(waypoint, WayChange.UNKNOWN) for waypoint in waypoints(task.mapped.route)]
+        reason = why_led_elsewhere(changes, homeless=WayChange.MORE in changes and self._has_homeless(extent))
+        if reason is not None:
             return reason
         if decisions.mode is not None:
             if decisions.mode is Reason.AUDIT:
-                self._compared[task.copy.task] = place, ExtentDifference(table.oid, task.extent.start)
+                self._compared[task.copy.task] = extent.place, ExtentDifference(task.table.oid, task.extent.start)
             return decisions.mode
-        self._take_over(task, place, found, collector)
+        self._take_over(task, extent.place, found, collector)
         return None
+
+    def _has_homeless(self, extent: _Extent) -> bool:
+        """Check whether rows of a remembered extent had no tenant."""
+        nobody = self._onto.names.of(extent.task.mapped.data_class, None)
+        spans = [] if extent.found is None else extent.found.spans
+        return nobody is None or any(pseudonym == nobody.pseudonym for pseudonym, _ in spans)
 
     def _take_over(self, task: TableTask, place: bytes, found: RememberedExtent, collector: Collector) -> None:
         del self._places[task.copy.task]
@@ -198,6 +237,23 @@ class Unread:
         collector.done(TaskDone(task.copy.task, found.rows, found.spans, task.copy.task % self._node.workers))
         self._taken += 1
         self._blocks += task.blocks
+
+    def files(self, files: Sequence[FileTask], decisions: Decisions | None, collector: Collector) -> list[Task]:
+        """Return the tasks of files that have to be stored; those that a backup has stored before are taken over."""
+        left: list[Task] = []
+        for file in files:
+            task = file.task
+            if decisions is not None and isinstance(task, BytesTask):
+                content = hashlib.sha256(task.data).hexdigest()
+                place = self._place([_FORM, self._routing, "file", file.name, task.data_class, task.tenant, content])
+                found = self._memory.find(place) if decisions.mode is None else None
+                if found is not None:
+                    self._memory.keep(self._database, place)
+                    collector.done(TaskDone(task.task, 0, found.spans, 0))
+                    continue
+                self._places[task.task] = place
+            left.append(task)
+        return left
 
     def take(self, done: TaskDone) -> None:
         """Note what a worker has read, and compare it where this run is an audit."""
@@ -265,6 +321,10 @@ class Unread:
         how = [copy.sql, copy.data_class, copy.routed, copy.tenant, copy.null_to_shared, copy.mask, copy.hash_join]
         return [_FORM, self._routing, *how, copy.encoding]
 
+    def _seeds(self) -> Seeds:
+        secret = hmac.digest(self._onto.generation.chunk_key, b"sums of ways", "sha256")
+        return Seeds(*struct.unpack_from("<qq", secret))
+
     def _place(self, value: list[object]) -> bytes:
         return hmac.digest(self._onto.generation.chunk_key, msgspec.json.encode(value), "sha256")[:_PLACE]
 
@@ -283,6 +343,19 @@ class Decisions:
     facts: Mapping[TableName, TableFacts]
     changes: BlockChanges | Reason
     mode: Reason | None
+    tables: Mapping[TableName, Table]
+    ways: Ways
+
+
+class _Extent(NamedTuple):
+    """An extent, with what is known of it."""
+
+    task: TableTask
+    place: bytes | None
+    """Its identity in the index; None where it is always read."""
+    found: RememberedExtent | None
+    reason: Reason | None
+    """Why it is read, apart from what became of the rows that lead to its tenants."""
 
 
 def _decoded(base: bytes | None) -> Base | None:

@@ -6,12 +6,13 @@ apart from the rows themselves. What was read under another identity is not foun
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from backupd.model.inventory import Table, TableName
 from backupd.model.tenancy import Column, ForeignKeyPath, MappedTable, Route
 from backupd.planning.incremental.facts import UNIT, BlockChanges, ColumnFacts, Reason, TableFacts
+from backupd.planning.incremental.waypoints import WayChange
 
 _PLAIN_TYPES = (
     "bool bytea char name int2 int4 int8 float4 float8 numeric text varchar bpchar date time timetz timestamp "
@@ -57,25 +58,25 @@ def why_never(table: Table, mapped: MappedTable, facts: Mapping[TableName, Table
     return None if _is_seen(mapped.route, own, facts) else Reason.ROUTE
 
 
-def why_whole(
-    table: Table, mapped: MappedTable, facts: Mapping[TableName, TableFacts], changes: BlockChanges
-) -> Reason | None:
-    """Return why all extents of a table are read this time; None when that is to be decided for each of them."""
-    if changes.renewed(facts[table.name].file):
-        return Reason.NEW_FILE
-    if isinstance(mapped.route, ForeignKeyPath):
-        targets = [facts[step.key.target].file for step in mapped.route.steps]
-        if any(changes.renewed(file) or changes.touch(file) for file in targets):
-            return Reason.ROUTE_CHANGED
-    return None
-
-
 def why_read(extent: TableExtent, own: TableFacts, changes: BlockChanges, *, remembered: bool) -> Reason | None:
-    """Return why an extent of a table that need not be read as a whole is read; None when it is taken over."""
+    """Return why an extent is read for its own rows' sake."""
+    if changes.renewed(own.file):
+        return Reason.NEW_FILE
     if not remembered:
         return Reason.NOTHING_REMEMBERED
     aligned = extent.start % UNIT == 0 and (extent.end or 0) % UNIT == 0
     return Reason.CHANGED if not aligned or changes.touch(own.file, *extent) else None
+
+
+def why_led_elsewhere(changes: Iterable[WayChange], *, homeless: bool) -> Reason | None:
+    """Return why an extent is read for the sake of the rows that lead to its tenants, given what became of them.
+
+    `homeless` is whether some of its rows found no tenant: a row that was added may lead them to one.
+    """
+    for change in changes:
+        if change is WayChange.UNKNOWN or (homeless and change is WayChange.MORE):
+            return Reason.ROUTE_CHANGED
+    return None
 
 
 def identity(
@@ -89,10 +90,11 @@ def identity(
     names = [table.name]
     if isinstance(mapped.route, ForeignKeyPath):
         names += [step.key.target for step in mapped.route.steps]
-    return [*reading, *(_form(facts[name]) for name in names)]
+    return [*reading, *(form(facts[name]) for name in names)]
 
 
-def _form(facts: TableFacts) -> list[object]:
+def form(facts: TableFacts) -> list[object]:
+    """Return everything that decides how a table's rows are written, and where they lie."""
     return [facts.oid, *facts.file, facts.logged, facts.heap, [list(column) for column in facts.columns]]
 
 

@@ -138,8 +138,10 @@ class BlockChanges:
 
     def touch(self, file: FileId, start: int = 0, end: int | None = None) -> bool:
         """Check whether a block from `start` up to but excluding `end` has changed; both are multiples of `UNIT`."""
-        last = None if end is None else end // UNIT
-        return any(unit >= start // UNIT and (last is None or unit < last) for unit in self.units.get(file, ()))
+        units = self.units.get(file, frozenset())
+        if end is not None and end - start < UNIT * len(units):
+            return any(unit in units for unit in range(start // UNIT, end // UNIT))
+        return any(unit >= start // UNIT and (end is None or unit < end // UNIT) for unit in units)
 
     def renewed(self, file: FileId) -> bool:
         """Check whether a file was made, truncated or dropped."""

@@ -28,7 +28,7 @@ class TableQuery:
 def select_rows(table: Table, route: Route, blocks: BlockRange | None = None) -> TableQuery:
     """Return the statement that reads the rows of `table` in heap order, under `settings.dump_settings`."""
     tenant, joins = tenant_expression(route)
-    range_ = _range(blocks)
+    range_ = block_condition(blocks)
     if not tenant and not range_ and table.condition is None:
         columns = ", ".join(identifier(column) for column in table.columns)
         listed = f" ({columns})" if columns else ""
@@ -104,7 +104,8 @@ def from_clause(name: TableName, *, whole: bool) -> str:
     return f"FROM {_only(name, whole=whole)}"
 
 
-def _range(blocks: BlockRange | None) -> str:
+def block_condition(blocks: BlockRange | None) -> str:
+    """Return the WHERE clause, for rows called `t`, by which PostgreSQL reads these blocks and no other."""
     bounds = []
     if blocks is not None and blocks.start:
         bounds.append(f"t.ctid >= '({blocks.start},0)'::pg_catalog.tid")

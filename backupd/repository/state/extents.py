@@ -8,10 +8,10 @@ as soon as the index forgets a section.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -23,6 +23,7 @@ _LARGEST = 256 << 20
 """Bytes of an extent's spans at most."""
 _LEVEL = 1
 _encode = msgspec.msgpack.Encoder().encode
+_Remembered = TypeVar("_Remembered")
 
 
 class RememberedExtent(msgspec.Struct, frozen=True, array_like=True):
@@ -53,7 +54,15 @@ class LastUnread(NamedTuple):
     """Why everything was read; empty where it was not."""
 
 
+class RememberedWay(msgspec.Struct, frozen=True, array_like=True):
+    """The sums of what rows on the way to a tenant lead to, by cells of so many blocks."""
+
+    blocks: int
+    sums: list[tuple[int, int, int]]
+
+
 _decode = msgspec.msgpack.Decoder(RememberedExtent).decode
+_decode_way = msgspec.msgpack.Decoder(RememberedWay).decode
 
 
 class ExtentMemory:
@@ -70,9 +79,16 @@ class ExtentMemory:
 
     def find(self, place: bytes) -> RememberedExtent | None:
         """Return a remembered extent by its identity's digest; None when it is not remembered, or cannot be read."""
+        return self._found(place, _decode)
+
+    def find_way(self, place: bytes) -> RememberedWay | None:
+        """Return what rows on the way to a tenant led to, as `find` does."""
+        return self._found(place, _decode_way)
+
+    def _found(self, place: bytes, decode: Callable[[bytes], _Remembered]) -> _Remembered | None:
         row = self._file.row("SELECT spans FROM extents WHERE place = ?", place)
         try:
-            return None if row is None else _decode(decompress(row[0], _LARGEST))
+            return None if row is None else decode(decompress(row[0], _LARGEST))
         except (DamageError, msgspec.MsgspecError):
             return None
 
@@ -86,7 +102,14 @@ class ExtentMemory:
 
     def note(self, database: bytes, place: bytes, rows: int, spans: Sequence[tuple[str, bytes]]) -> None:
         """Note what this run read of an extent, to be remembered once the snapshot is published."""
-        data = self._compressor.compress(_encode(RememberedExtent(rows, list(spans))))
+        self._note(database, place, RememberedExtent(rows, list(spans)))
+
+    def note_way(self, database: bytes, place: bytes, way: RememberedWay) -> None:
+        """Note what rows on the way to a tenant lead to, as `note` does."""
+        self._note(database, place, way)
+
+    def _note(self, database: bytes, place: bytes, found: RememberedExtent | RememberedWay) -> None:
+        data = self._compressor.compress(_encode(found))
         self._file.write("INSERT OR REPLACE INTO extents_read VALUES (?, ?, ?)", place, database, data)
 
     def remember(self, database: bytes, base: bytes) -> None:

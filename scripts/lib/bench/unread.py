@@ -13,6 +13,8 @@ from lib.servers import SUMMARIZING
 
 SAMPLE = "unread"
 MAJOR = 18
+EVEN_ROUNDS = 2
+"""Rounds of even changes, at most: each of them reads everything twice."""
 _TABLES = """
 SELECT c.oid::regclass::text, c.relpages, (SELECT quote_ident(a.attname) FROM pg_attribute a
   WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.atttypid = 'text'::regtype ORDER BY a.attnum LIMIT 1)
@@ -47,54 +49,56 @@ class BaseBackup(Contender):
 
 
 def measure(stage: Stage, log: Log, rounds: int, size: int, tenants: int, runs: int) -> None:
-    """A round is a first backup, one of nothing, of recent changes, of even ones, and restores after so many `runs`."""
+    """First backups once; a round is one of nothing and one of recent changes; then even changes, and restores."""
     folder = stage.folder / SAMPLE
     folder.mkdir(mode=0o755)
     with ExitStack() as stack:
         own = Stage(stack, folder, MAJOR, stage.level, SUMMARIZING)
         ground = stack.enter_context(own.tracker(SAMPLE, size, tenants, log))
-        kinds = (Backupd, Whole, Dump, BaseBackup)
-        contenders = [kind(ground) for kind in kinds]
+        ours, whole, dump, physical = Backupd(ground), Whole(ground), Dump(ground), BaseBackup(ground)
+        for one in (ours, whole, dump, physical):
+            one.fresh()
+        _backups("first", 1, (ours, whole, physical), log)
         for number in range(1, rounds + 1):
-            for one in contenders:
-                one.fresh()
-            for phase, where, share in (
-                ("first", "", 0),
-                ("same", "", 0),
-                ("recent", _RECENT, 0.2),
-                ("even", "", 0.01),
-            ):
-                change(ground, where, share)
-                for one in contenders:
-                    ground.settle()
-                    log.add(one.backup(phase, number))
-            _restores(contenders[0], log, number, runs)
+            _backups("same", number, (ours, dump), log)
+            change(ground, _RECENT, 0.2)
+            _backups("recent", number, (ours, dump, physical), log)
+        whole.backup("again", rounds)  # so that both have sent the same when rows change evenly
+        for number in range(1, min(rounds, EVEN_ROUNDS) + 1):
+            change(ground, "", 0.01)
+            _backups("even", number, (ours, whole), log)
+        _restores(ours, log, runs)
+
+
+def _backups(phase: str, number: int, contenders: Sequence[Contender], log: Log) -> None:
+    for one in contenders:
+        one.ground.settle()
+        log.add(one.backup(phase, number))
 
 
 _RECENT = "ctid >= format('(%s,0)', {pages} * 19 / 20)::tid AND"
 
 
-def change(ground: Ground, where: str, share: float) -> None:
+def change(ground: Ground, where: str, share: float, *, analyze: bool = True) -> None:
     """Change this share of the rows in each table, of all of them or of those in its last blocks."""
     with ground.connect() as connection:
         for table, pages, column in connection.execute(_TABLES).fetchall():
-            if share and column:
+            if column:
                 condition = f"{where.format(pages=pages)} random() < {share}"
                 connection.execute(f"UPDATE {table} SET {column} = {column} || '.' WHERE {condition}".encode())
-        connection.execute("VACUUM (ANALYZE)")
+        connection.execute("VACUUM (ANALYZE)" if analyze else "VACUUM")
 
 
-def _restores(contender: Contender, log: Log, number: int, runs: int) -> None:
-    """Restore after a day of backups with a change before each, and after a first one of the same rows."""
-    assert isinstance(contender, Backupd)
-    ground = contender.ground
+def _restores(ours: Backupd, log: Log, runs: int) -> None:
+    """Restore after so many backups with a change before each, and after a first one of the same rows."""
+    ground = ours.ground
     for _ in range(runs):
-        change(ground, _RECENT, 0.01)
-        contender.backup("again", number)
+        change(ground, _RECENT, 0.01, analyze=False)
+        ours.backup("again", 1)
     for phase in ("restore-many", "restore-first"):
         ground.settle()
-        log.add(of_cost(ground.sample, contender.name, phase, number, contender.restore(RESTORED)))
+        log.add(of_cost(ground.sample, ours.name, phase, 1, ours.restore(RESTORED)))
         ground.region.server.drop_database(RESTORED)
         if phase == "restore-many":
-            contender.fresh()
-            contender.backup("again", number)
+            ours.fresh()
+            ours.backup("again", 1)

@@ -27,12 +27,14 @@ from backupd.operations.backup.types import BackupJob
 from backupd.operations.backup.unread import Unread, before_export, look_behind
 from backupd.planning.incremental import extents as extents_module
 from backupd.planning.incremental import facts as facts_module
+from backupd.planning.incremental import waypoints as waypoints_module
 from backupd.planning.mapping.tables import map_tables
 from backupd.postgres.connect import Source
 from backupd.postgres.source import wal_summaries as summaries_module
 from backupd.postgres.source.exported import Holder, hold
 from backupd.postgres.source.inventory import read_inventory
 from backupd.repository.state.index import Generation, Index
+from backupd.rows.copytext import NULL
 from backupd.rows.protocol import Span, TaskDone
 from backupd.rows.segment_names import SegmentNames
 from backupd.seal.tags import TenantTags
@@ -50,6 +52,7 @@ def small_extents() -> Iterator[None]:
         mock.patch.object(extents_module, "UNIT", UNIT),
         mock.patch.object(extents_module, "TENANT_SHARE", 0),
         mock.patch.object(summaries_module, "UNIT", UNIT),
+        mock.patch.object(waypoints_module, "UNIT", UNIT),
         mock.patch.object(tasks_module, "GRID", UNIT),
     ):
         yield
@@ -109,22 +112,22 @@ class UnreadBackup:
             collector = SimpleNamespace(done=lambda done: taken.__setitem__(done.task, done))
             wanted = {task.copy.task for task in unread.divide(tasks, decisions, cast("Any", collector))}
             for task in tasks:
-                _one(holder, task, unread, None if task.copy.task in wanted else taken[task.copy.task])
+                self._one(holder, task, unread, None if task.copy.task in wanted else taken[task.copy.task])
         if published:
             unread.published()
         return unread.answer()
 
+    def _one(self, holder: Holder, task: TableTask, unread: Unread, taken: TaskDone | None) -> None:
+        nobody = self._onto.names.of(task.mapped.data_class, None).pseudonym
+        done = _read(holder, task, nobody)
+        if taken is None:
+            unread.take(done)
+        elif (taken.rows, sorted(taken.spans)) != (done.rows, sorted(done.spans)):
+            raise DifferenceError(f"{task.table.name.dotted} from block {task.extent.start}")
 
-def _one(holder: Holder, task: TableTask, unread: Unread, taken: TaskDone | None) -> None:
-    done = _read(holder, task)
-    if taken is None:
-        unread.take(done)
-    elif (taken.rows, sorted(taken.spans)) != (done.rows, sorted(done.spans)):
-        raise DifferenceError(f"{task.table.name.dotted} from block {task.extent.start}")
 
-
-def _read(holder: Holder, task: TableTask) -> TaskDone:
-    """Read an extent as a worker does, with the tenants' names for pseudonyms."""
+def _read(holder: Holder, task: TableTask, nobody: str) -> TaskDone:
+    """Read an extent as a worker does, with the tenants' names for pseudonyms, and nobody's own."""
     rows: dict[str, list[bytes]] = {}
     count = 0
     with holder.connection.cursor().copy(task.copy.sql.encode()) as copy:
@@ -136,5 +139,6 @@ def _read(holder: Holder, task: TableTask) -> TaskDone:
     spans = []
     for tenant, some in rows.items():
         text = b"\n".join(some)
-        spans.append((tenant, Span(len(some), len(text), hashlib.sha256(text).digest(), array("q")).packed()))
+        pseudonym = nobody if tenant == NULL.decode() else tenant
+        spans.append((pseudonym, Span(len(some), len(text), hashlib.sha256(text).digest(), array("q")).packed()))
     return TaskDone(task.copy.task, count, spans, 0)

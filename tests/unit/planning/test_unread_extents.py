@@ -12,11 +12,12 @@ from backupd.planning.incremental.extents import (
     TableExtent,
     extent_blocks,
     identity,
+    why_led_elsewhere,
     why_never,
     why_read,
-    why_whole,
 )
 from backupd.planning.incremental.facts import UNIT, BlockChanges, ColumnFacts, FileId, Reason, TableFacts
+from backupd.planning.incremental.waypoints import WayChange
 
 NOTE, ITEM = TableName("public", "note"), TableName("public", "item")
 FILE, OTHER = FileId(1663, 100), FileId(1663, 200)
@@ -137,20 +138,35 @@ def test_rows_are_read_whose_way_to_their_tenant_is_not_seen(
     ("changes", "reason"),
     [
         (BlockChanges(), None),
-        (BlockChanges({OTHER: frozenset({0})}), None),
+        (BlockChanges({OTHER: frozenset({9})}), None),
         (BlockChanges(limited=frozenset({OTHER})), Reason.NEW_FILE),
         (BlockChanges(whole=True), Reason.NEW_FILE),
-        (BlockChanges({FILE: frozenset({4})}), Reason.ROUTE_CHANGED),
-        (BlockChanges(limited=frozenset({FILE})), Reason.ROUTE_CHANGED),
-        (BlockChanges({FileId(1664, 100): frozenset({4})}, frozenset({FileId(1663, 300)})), None),
+        (BlockChanges(limited=frozenset({FILE})), None),
+        (BlockChanges({FileId(1664, 200): frozenset({0})}, frozenset({FileId(1663, 300)})), None),
     ],
-    ids=["nothing", "own blocks", "truncated", "a moved database", "a target's block", "a target truncated", "others"],
+    ids=["nothing", "other blocks", "truncated", "a moved database", "another truncated", "others"],
 )
-def test_a_table_is_read_whole_when_its_file_or_its_way_has_changed(
-    changes: BlockChanges, reason: Reason | None
+def test_an_extent_is_read_when_its_file_is_another(changes: BlockChanges, reason: Reason | None) -> None:
+    """A truncation hides what was changed behind it."""
+    assert why_read(TableExtent(0, UNIT), FACTS[ITEM], changes, remembered=True) is reason
+
+
+@pytest.mark.parametrize(
+    ("led", "homeless", "reason"),
+    [
+        ([], True, None),
+        ([WayChange.NONE, WayChange.NONE], True, None),
+        ([WayChange.NONE, WayChange.MORE], False, None),
+        ([WayChange.MORE, WayChange.NONE], True, Reason.ROUTE_CHANGED),
+        ([WayChange.NONE, WayChange.UNKNOWN], False, Reason.ROUTE_CHANGED),
+    ],
+    ids=["its own tenant", "as before", "more rows", "more rows, and some without a tenant", "unknown"],
+)
+def test_an_extent_is_read_when_its_rows_may_lead_elsewhere(
+    led: list[WayChange], homeless: bool, reason: Reason | None
 ) -> None:
-    """A truncation hides what was changed behind it; a target's row may have changed its tenant."""
-    assert why_whole(ITEMS, path(), FACTS, changes) is reason
+    """A row that was added leads nobody away, and may lead somebody to a tenant who had none."""
+    assert why_led_elsewhere(led, homeless=homeless) is reason
 
 
 @pytest.mark.parametrize(

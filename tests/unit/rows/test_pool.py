@@ -9,7 +9,7 @@ import pytest
 
 from backupd.errors import BackupdError
 from backupd.rows import pool, protocol
-from backupd.rows.pool import Listener, WorkerPool
+from backupd.rows.pool import Listener, Task, WorkerPool
 from backupd.rows.protocol import Setup
 
 
@@ -23,4 +23,14 @@ def test_a_worker_that_dies_before_its_first_message_is_told(monkeypatch: pytest
     monkeypatch.setattr(protocol, "send", broken)
     workers = WorkerPool([cast("Setup", None)] * 2, dict(os.environ), cast("Listener", None))
     with pytest.raises(BackupdError, match="a worker process ended unexpectedly"), workers as started:
-        started.release()
+        started.run([cast("Task", None)])
+
+
+def test_no_process_is_started_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backup of which nothing has to be read ends as one that had workers."""
+    monkeypatch.setattr(pool.subprocess, "Popen", None)
+    with WorkerPool([cast("Setup", None)] * 2, {}, cast("Listener", None)) as workers:
+        workers.run([])
+        workers.release()
+        workers.close_segments([])
+        workers.finish()
