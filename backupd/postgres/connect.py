@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from configparser import ConfigParser
 from configparser import Error as ConfigParserError
 from contextlib import contextmanager
@@ -29,6 +29,7 @@ _DEFAULTS: dict[str, str | int] = {
 }
 """Connection parameters by which a dead peer is noticed within about a minute; in seconds, except the last, in
 milliseconds."""
+_CHOOSING = frozenset({"host", "hostaddr", "port", "load_balance_hosts", "target_session_attrs"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +112,14 @@ def connect(source: Source, database: str | None = None) -> Iterator[Connection]
             connection.close()
 
 
-def open_connection(source: Source, database: str | None = None) -> Connection:
-    """Open a connection as `connect` does; the caller closes it. Raises psycopg's own errors."""
+def open_connection(source: Source, database: str | None = None, place: Mapping[str, str] | None = None) -> Connection:
+    """Open a connection as `connect` does; the caller closes it. Raises psycopg's own errors.
+
+    With a `place`, which `place_of` returned, it is to that very server.
+    """
     given = parameters(source, database)
+    if place:
+        given = {**_anywhere(given), **place}
     connection: Connection = psycopg.connect(**given, autocommit=True)
     try:
         connection.prepare_threshold = None
@@ -127,15 +133,36 @@ def open_connection(source: Source, database: str | None = None) -> Connection:
 def resolved(connection: Connection) -> dict[str, str]:
     """Return the parameters that libpq used for this connection, files and environment included.
 
-    They suffice for a client program. Defaults are left out: an older program may not know them. The result may hold
-    the password: it is for the private service file of a child only.
+    They suffice for a client program, and lead it to the same server. Defaults are left out: an older program may not
+    know them. The result may hold the password: it is for the private service file of a child only.
     """
     unwanted = {"service", "servicefile", "replication", "fallback_application_name"}
-    return {
+    used = {
         option.keyword.decode(): option.val.decode()
         for option in connection.pgconn.info
         if option.val and option.val != option.compiled and option.keyword.decode() not in unwanted
     }
+    return {**_anywhere(used), **place_of(connection)}
+
+
+def place_of(connection: Connection) -> dict[str, str]:
+    """Return the parameters that lead to the connection's own server, where its source names several.
+
+    A snapshot exists on one server only, and libpq may choose anew among hosts and among the addresses of one.
+    """
+    info = connection.info
+    given = {option.keyword: option.val for option in connection.pgconn.info}
+    place = {"port": str(info.port)}
+    if given.get(b"host") or not given.get(b"hostaddr"):
+        place["host"] = info.host  # which a certificate is compared with
+    if not info.host.startswith(("/", "@")):
+        place["hostaddr"] = info.hostaddr
+    return place
+
+
+def _anywhere(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters without those that choose a server."""
+    return {key: value for key, value in given.items() if key not in _CHOOSING}
 
 
 _DATABASES = "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY datname"

@@ -11,9 +11,9 @@ says who can write this, and what is checked.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import psycopg
@@ -21,7 +21,7 @@ import psycopg
 from backupd.clock import Clock, SystemClock
 from backupd.errors import BusyError, SourceBusyError, SourceError, SourceGoneError
 from backupd.postgres import settings
-from backupd.postgres.connect import Connection, Source, literal, open_connection, resolved
+from backupd.postgres.connect import Connection, Source, literal, open_connection, place_of, resolved
 from backupd.postgres.failures import translated
 from backupd.postgres.source.locks import Obstacle, lock_tables
 
@@ -83,6 +83,8 @@ class ExportedSnapshot:
     database: str
     """Real name of the database; it is data where databases are named after tenants."""
     standby: bool
+    place: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Parameters that lead to the server where it is, which may be one of several of the source."""
 
     def preamble(self) -> str:
         """Return SQL that puts a session under the fixed settings, with short lock waits, and into this snapshot."""
@@ -174,7 +176,7 @@ def join_snapshot(source: Source, exported: ExportedSnapshot) -> Iterator[Connec
     Raises SourceGoneError when nobody holds the snapshot any more.
     """
     with translated():
-        connection = open_connection(source)
+        connection = open_connection(source, place=exported.place)
         try:
             try:
                 connection.execute(exported.preamble().encode())
@@ -195,7 +197,7 @@ def connect_beside(source: Source, holder: Holder) -> Iterator[Connection]:
     dropped.
     """
     with translated():
-        connection = open_connection(source)
+        connection = open_connection(source, place=holder.exported.place)
         try:
             connection.execute(settings.statements(settings.short_wait_settings(holder.exported.version)).encode())
             connection.execute(f"SET application_name = {literal(holder.readers)}".encode())
@@ -293,4 +295,6 @@ def _attempt(connection: Connection, waited_for: Obstacle | None, wait: float) -
     if {oid: (schema, table) for oid, schema, table in connection.execute(_LOCKABLE)} != wanted:
         return None
     version = connection.info.server_version
-    return ExportedSnapshot(identifier, instant.astimezone(UTC), lsn or "0/0", version, database, standby)
+    return ExportedSnapshot(
+        identifier, instant.astimezone(UTC), lsn or "0/0", version, database, standby, place_of(connection)
+    )

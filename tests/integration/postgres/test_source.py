@@ -6,6 +6,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -17,9 +18,9 @@ from backupd.model.inventory import Table, TableKind, TableName
 from backupd.model.tenancy import Column, ForeignKeyPath, Shared, TableRule, Tenancy, TenancyKind
 from backupd.operations.tenancy.report import report_tenancy
 from backupd.planning.mapping.tables import map_tables
-from backupd.postgres.connect import Connection, Source, connect
+from backupd.postgres.connect import Connection, Source, connect, place_of
 from backupd.postgres.source import exported
-from backupd.postgres.source.exported import hold, join_snapshot
+from backupd.postgres.source.exported import connect_beside, hold, join_snapshot
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.select import BlockRange, block_ranges, select_rows
 from backupd.postgres.target import session as target_session
@@ -59,6 +60,31 @@ class TestSnapshot:
         assert exported.database == database.name
         assert not exported.standby
         assert "/" in exported.lsn
+
+    def test_all_that_read_it_go_where_it_is(
+        self, pg15: Server, pg16: Server, make_database: Callable[..., Database]
+    ) -> None:
+        """Of several hosts libpq may choose another for each connection; only one of them has the snapshot."""
+        one = make_database(pg15)
+        make_database(pg16, name=one.name)
+        hosts, ports = f"{pg15.sockets},{pg16.sockets}", f"{pg15.port},{pg16.port}"
+        source = Source(f"host={hosts} port={ports} dbname={one.name} user=postgres load_balance_hosts=random")
+        with hold(source) as holder:
+            version, place = holder.exported.version, holder.exported.place
+            for _ in range(5):
+                with join_snapshot(source, holder.exported) as reader, connect_beside(source, holder) as free:
+                    assert [each.info.server_version for each in (reader, free)] == [version] * 2
+            found = holder.parameters()
+        assert (found["host"], found["port"]) == (place["host"], place["port"])
+        assert not found.keys() & {"load_balance_hosts", "target_session_attrs"}, "nothing is left to choose"
+
+    def test_a_host_name_stays_beside_its_address(self, pg15: Server, tmp_path: Path) -> None:
+        """A certificate is compared with the name; the address keeps to one server of those that bear it."""
+        passfile = tmp_path / "pgpass"
+        passfile.touch(0o600)
+        passfile.write_text(f"localhost:{pg15.port}:*:*:{pg15.password}\n")
+        with connect(Source(pg15.tcp().replace("127.0.0.1", "localhost"), passfile)) as connection:
+            assert place_of(connection) == {"host": "localhost", "hostaddr": "127.0.0.1", "port": str(pg15.port)}
 
     def test_tables_cannot_be_cut_while_it_is_held(self, database: Database) -> None:
         """TRUNCATE, which snapshots do not protect from, waits for the release."""
