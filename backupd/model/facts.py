@@ -13,6 +13,8 @@ class DescribedDatabase(msgspec.Struct, frozen=True):
     """The database that the snapshot was read from."""
 
     name: str | None = None
+    public: bool = True
+    """Whether it has the schema `public`, with which every new database begins; no archive says that it was dropped."""
 
 
 class SnapshotFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -138,6 +138,13 @@ class DatabaseBuilder:
 
     def _try_out(self) -> None:
         """Find out, before anything is loaded, what would be refused after the rows."""
+        if not (self._plan.facts.database.public or database.drop_public(self._request.target, self._temporary)):
+            self._environment.trace.emit(
+                Warned(
+                    "the restored database has a schema 'public', which its source has not",
+                    hint="The user of --target may not drop it: have its owner do that.",
+                )
+            )
         if self._failed is None:
             with session.connect(self._request.target, self._temporary) as connection:
                 needs, sql = self._schema.needs, self._schema.database

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from errno import EDQUOT, ENOSPC
+from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest, Snapshot
 
 MANIFEST = "MANIFEST.json"
+_NO_PUBLIC = b"DROP SCHEMA IF EXISTS public;\n"
 _BESIDE = 16 << 20
 """Bytes of room for small files beside rows and scripts."""
 _SCRIPTED = 4
@@ -126,8 +128,9 @@ class FolderWriter:
             ("schema-after.sql", "post-data", schema.others),
             *([("foreign-keys.sql", "post-data", keys)] if keys else []),
         ):
+            begin = () if section != "pre-data" or plan.facts.database.public else (_NO_PUBLIC,)
             with section_script(programs, schema, section, self._snapshot.server, only=only) as script:
-                self._write(name, script)
+                self._write(name, chain(begin, script))
         archives = list(plan.files.get("large-objects", []))
         if archives:
             with self._create("large-objects.sql") as out:

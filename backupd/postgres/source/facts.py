@@ -27,7 +27,8 @@ SELECT n.nspname, c.collname, c.collprovider::text, c.collversion FROM pg_catalo
 JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace WHERE {_USER} ORDER BY 1, 2
 """  # noqa: S608  # made of constants of this module
 _DATABASE = """
-SELECT pg_catalog.to_jsonb(d), pg_catalog.pg_get_userbyid(d.datdba), pg_catalog.pg_encoding_to_char(d.encoding)
+SELECT pg_catalog.to_jsonb(d), pg_catalog.pg_get_userbyid(d.datdba), pg_catalog.pg_encoding_to_char(d.encoding),
+  EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = 'public')
 FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
 """
 _MATVIEWS = f"""
@@ -67,14 +68,14 @@ def read_facts(snapshot: Connection) -> dict[str, Any]:
 
     `refresh` lists populated materialized views only, in the order in which to refresh them.
     """
-    row, owner, encoding = snapshot.execute(_DATABASE).fetchall()[0]
+    row, owner, encoding, public = snapshot.execute(_DATABASE).fetchall()[0]
     return {
         "server_version": snapshot.info.server_version,
         "encoding": encoding,
         "settings": {**settings.TEXT, "client_encoding": settings.rows_encoding(encoding)},
         "extensions": [list(row) for row in snapshot.execute(_EXTENSIONS)],
         "collations": [list(row) for row in snapshot.execute(_COLLATIONS.encode())],
-        "database": _database(row, owner),
+        "database": _database(row, owner) | ({} if public else {"public": False}),
         "refresh": _refresh_order(snapshot),
     }
 

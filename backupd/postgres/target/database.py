@@ -76,6 +76,16 @@ def create(connection: Connection, sql: DatabaseSql, name: str, *, strict: bool 
             connection.execute(f"ALTER DATABASE {identifier(name)} OWNER TO {identifier(sql.owner)}".encode())
 
 
+def drop_public(source: Source, name: str) -> bool:
+    """Remove the schema `public` of a new database; return False where the role may not. Raises SourceError."""
+    with session.connect(source, name) as connection:
+        try:
+            connection.execute("DROP SCHEMA IF EXISTS public")
+        except psycopg.errors.InsufficientPrivilege:
+            return False
+    return True
+
+
 def publish(
     connection: Connection, sql: DatabaseSql, temporary: str, name: str, left_out: list[str] | None = None
 ) -> None:

@@ -99,6 +99,27 @@ def loaded(request: pytest.FixtureRequest, region: Region, written: Written, rec
     return run
 
 
+def test_a_schema_public_that_was_dropped_does_not_come_back(
+    pg18: Server,
+    make_database: Callable[..., Database],
+    region: Region,
+    recover: Recover,
+    written: Written,
+    restored: Callable[..., Database],
+) -> None:
+    """A new database begins with it, and pg_dump does not say that it is gone."""
+    source = make_database(pg18)
+    source.sql("CREATE SCHEMA own", "CREATE TABLE own.t AS SELECT 1 AS a", "DROP SCHEMA public")
+    region.backup(source)
+    every = "SELECT nspname::text FROM pg_namespace WHERE nspname IN ('own', 'public')"
+    assert restored(pg18).sql(every) == [("own",)]
+    for readme in (written(pg18)[0] / "README.txt", recovered(region, recover) / "README.txt"):
+        pg18.drop_database(source.name)
+        follow(readme, pg18)
+        assert source.sql("SELECT * FROM own.t") == [(1,)]
+        assert source.sql(every) == [("own",)], readme
+
+
 def test_rows_that_hash_to_other_partitions_elsewhere(
     pg15: Server, make_database: Callable[..., Database], loaded: Callable[..., str]
 ) -> None:
