@@ -69,7 +69,7 @@ SENTENCES: Mapping[ConflictKind, tuple[str, str]] = {
         "The type of a column was changed: restore into a new database and migrate it.",
     ),
     ConflictKind.CHECK: (
-        "rows that break a check, or bounds of a partition, that was not there or was different",
+        "rows that break NOT NULL, a check or bounds of a partition that was not there or was different",
         "Relax it for the restore, or restore into a new database and migrate it.",
     ),
     ConflictKind.PRIMARY_KEY: (

@@ -148,7 +148,7 @@ def resolved(connection: Connection) -> dict[str, str]:
 def place_of(connection: Connection) -> dict[str, str]:
     """Return the parameters that lead to the connection's own server, where its source names several.
 
-    A snapshot exists on one server only, and libpq may choose anew among hosts and among the addresses of one.
+    A snapshot exists on one server only, and for each connection libpq may choose another host or address.
     """
     info = connection.info
     given = {option.keyword: option.val for option in connection.pgconn.info}

@@ -7,9 +7,11 @@ rights that the role lacks, and triggers and rules that would fire.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import psycopg
 
+from backupd.model.inventory import ForeignKey
 from backupd.planning.inplace import Conflict, ConflictKind
 from backupd.postgres.connect import Connection, identifier
 from backupd.postgres.inplace.compare import Pair, changed
@@ -36,11 +38,14 @@ def key_conflicts(connection: Connection, pair: Pair) -> Iterator[Conflict]:
 
 
 def check_conflicts(connection: Connection, pair: Pair) -> Iterator[Conflict]:
-    """Yield staged rows that break a check constraint or the bounds of their partition. Raises psycopg's errors."""
-    if pair.source is None or not pair.live.checks:
+    """Yield staged rows that break NOT NULL, a check or the bounds of their partition. Raises psycopg's errors."""
+    if pair.source is None:
         return
-    broken = " OR ".join(f"({check}) IS FALSE" for check in pair.live.checks)
-    count = _count(connection, f"SELECT pg_catalog.count(*) FROM {pair.source} WHERE {broken}")  # noqa: S608  # the server's own words
+    filled = (f"{identifier(column)} IS NULL" for column in pair.columns or () if column in pair.live.filled)
+    count = 0
+    for broken in (filled, (f"({check}) IS FALSE" for check in pair.live.checks)):
+        if condition := " OR ".join(broken):
+            count += _count(connection, f"SELECT pg_catalog.count(*) FROM {pair.source} WHERE {condition}")  # noqa: S608  # the server's own words
     if count:
         yield Conflict(pair.live.name.dotted, ConflictKind.CHECK, count)
 
@@ -117,9 +122,9 @@ class References:
                 continue
             if reference.key.foreign_code:
                 continue  # `violated` looks, once it is written
-            missing = [f"NOT EXISTS ({target})" for target in self._targets(reference)]
+            missing = f"NOT {_met_by(reference.key, 's', [*self._stay(reference), *self._staged(reference)])}"
             given = _given(reference, "s")
-            count = self._count(f"FROM {pair.source} AS s WHERE {' AND '.join([given, *missing])}")
+            count = self._count(f"FROM {pair.source} AS s WHERE {given} AND {missing}")
             if count:
                 of_others = any(leaf in self._live.tables for leaf in reference.leaves)
                 kind = ConflictKind.REFERENCE_LOST if of_others else ConflictKind.REFERENCE_GONE
@@ -136,11 +141,12 @@ class References:
             ]
             if not gone or not reference.validated or reference.key.foreign_code:
                 continue
-            there = [f"NOT EXISTS ({text})" for text in self._staged(reference, "t")]
+            # A period may be covered by several rows, and some of them stay.
+            left = [*self._staged(reference), *(self._stay(reference) if reference.key.temporal else ())]
             conditions = [
-                self._kept(reference.referring),
+                self._kept(reference.referring, "t"),
                 f"({' OR '.join(f'EXISTS ({one})' for one in gone)})",
-                *there,
+                f"NOT {_met_by(reference.key, 't', left)}",
             ]
             rows = f"FROM ONLY {self._live.sql(reference.referring)} AS t"
             count = self._count(f"{rows} WHERE {' AND '.join(conditions)}")
@@ -178,11 +184,10 @@ class References:
             if not reference.validated:
                 continue
             whole = "" if reference.whole else "ONLY "
-            target = (
-                f"SELECT FROM {whole}{self._live.sql(reference.target)} AS x WHERE {matched(reference.key, 't', 'x')}"
-            )
+            target = _Target(f"{whole}{self._live.sql(reference.target)} AS x", "x")
             rows = f"FROM ONLY {self._live.sql(reference.referring)} AS t"
-            found += self._count(f"{rows} WHERE {_given(reference, 't')} AND NOT EXISTS ({target})")
+            missing = f"NOT {_met_by(reference.key, 't', [target])}"
+            found += self._count(f"{rows} WHERE {_given(reference, 't')} AND {missing}")
         return found
 
     def watched(self, connection: Connection) -> tuple[int, ...]:
@@ -195,33 +200,58 @@ class References:
                 ours = self._pairs[leaf].live.belonging.ours("v")
                 query = (
                     f"SELECT pg_catalog.count(*) FROM ONLY {self._live.sql(reference.referring)} AS t WHERE "  # noqa: S608  # as above
-                    f"{self._kept(reference.referring)} AND EXISTS (SELECT FROM ONLY {self._live.sql(leaf)} AS v "
+                    f"{self._kept(reference.referring, 't')} AND EXISTS (SELECT FROM ONLY {self._live.sql(leaf)} AS v "
                     f"WHERE {matched(reference.key, 't', 'v')} AND {ours})"
                 )
                 ((count,),) = connection.execute(query.encode()).fetchall()
                 counts.append(int(count))
         return tuple(counts)
 
-    def _targets(self, reference: Reference) -> Iterator[str]:
-        """Yield queries for the target of a row under the alias `s`, among live rows that stay and staged rows."""
+    def _stay(self, reference: Reference) -> Iterator[_Target]:
+        """Yield the live rows that stay, of a reference's targets."""
         for leaf in reference.leaves:
-            condition = f"{matched(reference.key, 's', 't')} AND {self._kept(leaf)}"
-            yield f"SELECT FROM ONLY {self._live.sql(leaf)} AS t WHERE {condition}"
-        yield from self._staged(reference, "s")
+            yield _Target(f"ONLY {self._live.sql(leaf)} AS k", "k", self._kept(leaf, "k"))
 
-    def _staged(self, reference: Reference, referring: str) -> Iterator[str]:
+    def _staged(self, reference: Reference) -> Iterator[_Target]:
+        """Yield the staged rows of a reference's targets."""
         for leaf in reference.leaves:
             pair = self._pairs.get(leaf)
             if pair is not None and _has(pair, reference.key.target_columns):
-                yield f"SELECT FROM {pair.source} AS x WHERE {matched(reference.key, referring, 'x')}"
+                yield _Target(f"{pair.source} AS x", "x")
 
-    def _kept(self, table: int) -> str:
-        """Return the condition that a table's row, under the alias `t`, is not among the restored ones."""
-        return self._pairs[table].live.belonging.others() if table in self._pairs else "true"
+    def _kept(self, table: int, alias: str) -> str:
+        """Return the condition that a table's row is not among the restored ones."""
+        return self._pairs[table].live.belonging.others(alias) if table in self._pairs else "true"
 
     def _count(self, rows: str) -> int:
         ((count,),) = self._connection.execute(f"SELECT pg_catalog.count(*) {rows}".encode()).fetchall()
         return int(count)
+
+
+class _Target(NamedTuple):
+    """Rows that may be referred to, as SQL."""
+
+    rows: str
+    alias: str
+    condition: str = "true"
+
+
+def _met_by(key: ForeignKey, referring: str, targets: Iterable[_Target]) -> str:
+    """Return the condition that a row's reference is met: by one target, or where periods are compared, by several.
+
+    The operator of a period finds what overlaps; together that must cover it, as PostgreSQL's own trigger asks for.
+    """
+    every = [
+        (one.alias, f"FROM {one.rows} WHERE {matched(key, referring, one.alias)} AND {one.condition}")
+        for one in targets
+    ]
+    if not every:
+        return "false"
+    if not key.temporal:
+        return f"({' OR '.join(f'EXISTS (SELECT {found})' for _, found in every)})"
+    periods = (f"SELECT {alias}.{identifier(key.target_columns[-1])} AS p {found}" for alias, found in every)
+    covered = f"(SELECT pg_catalog.range_agg(y.p) FROM ({' UNION ALL '.join(periods)}) AS y)"  # noqa: S608  # as above
+    return f"COALESCE({referring}.{identifier(key.columns[-1])} OPERATOR(pg_catalog.<@) {covered}, false)"
 
 
 def _has(pair: Pair, columns: tuple[str, ...]) -> bool:

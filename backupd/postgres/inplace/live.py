@@ -15,7 +15,7 @@ from backupd.postgres.source.foreign_code import ForeignCode, read_foreign_code
 
 _COLUMNS = """
 SELECT a.attrelid, a.attname, a.attgenerated <> '', a.attidentity = 'a',
-  a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
+  a.attnotnull AND NOT a.atthasdef AND a.attidentity = '', a.attnotnull
 FROM pg_catalog.pg_attribute a
 WHERE a.attrelid = ANY (%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum
 """
@@ -92,6 +92,8 @@ class LiveTable:
     """Identity columns (GENERATED ALWAYS), which an update cannot give a value."""
     required: frozenset[str]
     """Columns that are NOT NULL and have no default."""
+    filled: frozenset[str]
+    """Columns that are NOT NULL."""
     keys: tuple[UniqueKey, ...]
     checks: tuple[str, ...]
     untried: int = 0
@@ -160,10 +162,11 @@ def read_live(connection: Connection, inventory: Inventory, mapping: TenancyMap,
             name=one.table,
             data_class=one.data_class,
             belonging=Belonging(one.route, tenant),
-            columns=tuple(name for name, generated, _, _ in columns[oid] if not generated),
-            generated=frozenset(name for name, generated, _, _ in columns[oid] if generated),
-            always=frozenset(name for name, _, always, _ in columns[oid] if always),
-            required=frozenset(name for name, generated, _, required in columns[oid] if required and not generated),
+            columns=tuple(name for name, generated, *_ in columns[oid] if not generated),
+            generated=frozenset(name for name, generated, *_ in columns[oid] if generated),
+            always=frozenset(name for name, _, always, *_ in columns[oid] if always),
+            required=frozenset(name for name, generated, _, required, _ in columns[oid] if required and not generated),
+            filled=frozenset(name for name, *_, filled in columns[oid] if filled),
             keys=tuple(_key(row) for index, constraint, *row in keys[oid] if not {index, constraint} & untried),
             checks=tuple(text for check, text in checks[oid] if text and check not in untried),
             untried=len(untried),

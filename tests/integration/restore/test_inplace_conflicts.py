@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from fix_inplace import HARM, SHOP, Shop
+from doubles.servers.postgres import Server
+from fix_inplace import HARM, SHOP, Shop, make_shop
+from fix_postgres import Database
+from fix_regions import Region
 
 from backupd.errors import RefusedError, SourceError
 from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
@@ -71,6 +74,10 @@ CASES = {
     "a check that is newer": (
         ["DELETE FROM line WHERE sale = 1", "ALTER TABLE line ADD CHECK (sale <> 1)"],
         {("line", "check"): 3},
+    ),
+    "a column that may not be empty any more": (
+        ["UPDATE note SET above = id WHERE above IS NULL", "ALTER TABLE note ALTER above SET NOT NULL"],
+        {("note", "check"): 1},
     ),
     "a column that is gone": (["ALTER TABLE tag DROP COLUMN word"], {("tag", "column-gone"): 1}),
     "a column that is generated now": (
@@ -249,6 +256,30 @@ def test_foreign_keys_in_a_circle(shop: Shop, limited: str) -> None:
     shop.sql(kill, "ALTER TABLE hen ALTER CONSTRAINT hatched DEFERRABLE")
     assert shop.restore(user=limited, triggers_fire=True).applied
     assert shop.sql("SELECT (SELECT count(*) FROM hen), (SELECT count(*) FROM egg)") == [(2, 2)]
+
+
+def test_a_period_is_covered_whole_or_refers_to_nothing(
+    region: Region, pg18: Server, make_database: Callable[..., Database]
+) -> None:
+    """A key's operator finds what overlaps a period, and that may be a part of it only."""
+    shop = make_shop(region, make_database(pg18))
+    shop.sql(
+        "CREATE TABLE lease (id int4range, during daterange, tenant int, PRIMARY KEY (id, during WITHOUT OVERLAPS))",
+        "CREATE TABLE stay (tenant int, lease int4range, during daterange, CONSTRAINT leased "
+        "FOREIGN KEY (lease, PERIOD during) REFERENCES lease (id, PERIOD during))",
+        "INSERT INTO lease VALUES ('[1,2)', '[2030-01-01,2030-06-01)', 2), ('[1,2)', '[2030-06-01,2031-01-01)', 3)",
+        "INSERT INTO stay VALUES (2, '[1,2)', '[2030-05-01,2030-07-01)')",
+    )
+    shop.region.backup(shop.database)
+    shop.sql("DELETE FROM stay", "DELETE FROM lease WHERE tenant = 2")
+    assert shop.restore().applied, "one row stays and one comes back: together they cover it"
+    shop.sql(
+        "DELETE FROM stay",
+        "DELETE FROM lease WHERE tenant = 3",
+        "INSERT INTO lease VALUES ('[2,3)', '[2030-01-01,2030-06-01)', 3), ('[2,3)', '[2030-06-01,2031-01-01)', 2)",
+        "INSERT INTO stay VALUES (4, '[2,3)', '[2030-05-01,2030-07-01)')",
+    )
+    assert shop.found() == {("stay", "other-row-gone"): 1, ("stay", "referred-to"): 1}
 
 
 def test_a_table_that_was_shared(shop: Shop) -> None:
