@@ -43,10 +43,12 @@ _SINCE = {
 """Connection parameters that client programs before this major version do not know."""
 _USUAL = {("sslcertmode", "allow"), ("load_balance_hosts", "disable"), ("sslnegotiation", "postgres")}
 
-_LEAST = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
-"""The least minor version of a major one that is used. Before it, what pg_dump wrote of a database could hold commands
-for the person who loads it, put there by an owner of anything in it (CVE-2025-8714, CVE-2025-8715). None of a newer
-major version had that."""
+_LEAST = {14: 23, 15: 18, 16: 14, 17: 10, 18: 4}
+"""The least minor version of a major one that is used. Before it, a server's superuser could overwrite the memory of
+pg_dump and psql (CVE-2026-6477, of 2026-05-14); still older ones wrote commands of a database's owners into scripts
+(CVE-2025-8714, CVE-2025-8715: before 14.19, 15.14, 16.10 and 17.6)."""
+_OLDEST = min(_LEAST)
+"""The first major version that was mended at all: a newer one's programs serve older servers, too."""
 
 _QUIET = "Run it when no migration is running."
 _LATER = "The next attempt takes the database as it is then."
@@ -119,16 +121,19 @@ def find_programs(folders: Sequence[Path], server: int, search: str | None = Non
 
 def is_mended(version: tuple[int, int]) -> bool:
     """Check whether programs of this major and minor version are free of the flaws that rule out older ones."""
-    return version[1] >= _LEAST.get(version[0], 0)
+    return version[0] >= _OLDEST and version[1] >= _LEAST.get(version[0], 0)
 
 
 def flawed(programs: Programs) -> ConfigError:
     """Make the error for programs that are too old in their minor version."""
     major, minor = programs.version
+    mended = max(major, _OLDEST)
     return ConfigError(
         f"the client programs in '{programs.folder}' are of PostgreSQL {major}.{minor}, and before "
-        f"{major}.{_LEAST[major]} what they write can hold commands of a database's owners (CVE-2025-8714)",
-        hint=f"Update postgresql-client-{major}.",
+        f"{mended}.{_LEAST[mended]} a hostile server gets into them (CVE-2026-6477)",
+        hint=f"Update postgresql-client-{mended}."
+        if mended == major
+        else f"Install postgresql-client-{mended} or newer.",
     )
 
 

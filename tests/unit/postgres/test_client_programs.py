@@ -29,21 +29,30 @@ def folder_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize(
     ("flawed", "mended"),
-    [("13.21", "13.22"), ("14.18", "14.19"), ("15.13", "15.14"), ("16.9", "16.10"), ("17.5", "17.6")],
+    [("14.22", "14.23"), ("15.17", "15.18"), ("16.13", "16.14"), ("17.9", "17.10"), ("18.3", "18.4")],
 )
-def test_programs_whose_output_could_hold_an_owners_commands_are_refused(folder_of, flawed: str, mended: str) -> None:
+def test_programs_that_a_hostile_server_gets_into_are_refused(folder_of, flawed: str, mended: str) -> None:
     """The reason is said, and the version that has it no longer."""
     bad, major = folder_of(flawed), int(flawed.partition(".")[0])
-    with pytest.raises(ConfigError, match=rf"of PostgreSQL {flawed}, and before {mended} .*CVE-2025-8714") as told:
+    with pytest.raises(ConfigError, match=rf"of PostgreSQL {flawed}, and before {mended} .*CVE-2026-6477") as told:
         find_programs((bad,), major * 10000)
     assert told.value.hint == f"Update postgresql-client-{major}."
     good = folder_of(mended)
     assert find_programs((bad, good), major * 10000).folder == good
 
 
+def test_programs_that_were_never_mended_serve_no_server(folder_of) -> None:
+    """PostgreSQL 13 ended before; those of a newer major version read its servers."""
+    old, newer = folder_of("13.23"), folder_of("14.23")
+    with pytest.raises(ConfigError, match=r"of PostgreSQL 13\.23, and before 14\.23") as told:
+        find_programs((old,), 130000)
+    assert told.value.hint == "Install postgresql-client-14 or newer."
+    assert find_programs((old, newer), 130000).folder == newer
+
+
 def test_sound_programs_of_a_newer_major_version_are_taken_instead(folder_of) -> None:
     """What is too old for the server is no reason to speak of flaws."""
-    bad, newer = folder_of("16.1"), folder_of("18.0")
+    bad, newer = folder_of("16.1"), folder_of("19.0")
     assert find_programs((bad, newer), 160000).folder == newer
     with pytest.raises(ConfigError, match="no client programs of PostgreSQL 17 or newer"):
         find_programs((bad,), 170000)
