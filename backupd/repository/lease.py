@@ -23,6 +23,7 @@ from backupd.errors import BackupdError, BusyError, DamageError, ObjectExistsErr
 from backupd.model.ids import ObjectName, RegionName, RepositoryId
 from backupd.model.text import UnreadableError, from_json
 from backupd.repository import layout
+from backupd.repository.moved_objects import clear_place
 from backupd.seal.documents import LIMITS, Signer, read_document
 from backupd.store.base import Store, put_document
 from backupd.store.server import server_time
@@ -156,7 +157,7 @@ class Lease:
         raise BusyError("another keeper has just begun on this store", hint="Run this again later.")
 
     def _remove(self, name: ObjectName, error: DamageError) -> None:
-        self._store.remove(name)
+        clear_place(self._store, name, "lease")
         hint = "It was removed. Somebody who may add objects put it there (`backupd manual incidents`)."
         self._claimant.trace.emit(Warned(error.message, hint))
 
@@ -179,7 +180,7 @@ class Lease:
                 except DamageError as error:
                     self._remove(info.name, error)
             else:
-                self._store.remove(info.name)
+                clear_place(self._store, info.name, "lease")
         return (found[0].number if found else 0), found
 
     def _read(self, name: ObjectName) -> _Body:

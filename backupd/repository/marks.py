@@ -22,6 +22,7 @@ from backupd.model.documents import mark_text
 from backupd.model.ids import GenerationId, ObjectName, RunId
 from backupd.repository import layout
 from backupd.repository.incoming import all_marks, first_awaited
+from backupd.repository.moved_objects import clear_place
 from backupd.store.base import Store, put_document
 
 LONGEST_RUN: Final = timedelta(hours=24)
@@ -100,7 +101,7 @@ def removal_marked(
     mark = layout.keeper_mark(generation)
     seen = store.stat(mark)
     if seen is not None and not _counts(seen.modified, clock.now(), LONGEST_REMOVAL):
-        store.remove(mark)
+        clear_place(store, mark)
     try:
         _put(store, mark, f"{keeper} {clock.now().isoformat()}")
     except ObjectExistsError:
@@ -150,7 +151,7 @@ def _take(store: Store, mark: ObjectName, holder: str, clock: Clock) -> None:
     while True:
         seen = store.stat(mark)
         if seen is not None and not _counts(seen.modified, clock.now(), LONGEST_REMOVAL):
-            store.remove(mark)
+            clear_place(store, mark)
             seen = None
         if seen is None:
             with suppress(ObjectExistsError):

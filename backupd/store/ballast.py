@@ -55,7 +55,7 @@ class BallastedStore(ForwardingStore):
     def _give_up(self) -> bool:
         """Remove the ballast; False when there is none, or it cannot be removed."""
         with self._lock, suppress(StoreError):
-            if self.inner.stat(BALLAST) is not None:
+            if self.inner.stat(BALLAST) is not None and _is_ballast(self.inner):
                 self.inner.remove(BALLAST)
                 return True
         return False
@@ -70,12 +70,19 @@ def lay_ballast(store: Store, random: Callable[[int], bytes]) -> None:
         there = store.stat(BALLAST)
         if there is not None:
             space = store.space()
-            if there.size >= SIZE or space is None or space.free < SIZE:
+            if there.size >= SIZE or space is None or space.free < SIZE or not _is_ballast(store):
                 return
             store.remove(BALLAST)  # and laid whole
         size = SIZE
         while not _laid(store, random(size)) and size > SMALLEST:  # random, as no file system makes that smaller
             size //= 2
+
+
+def _is_ballast(store: Store) -> bool:
+    """Check that nothing else was moved there: a pack or document of ours, by how each begins. Random bytes hardly ever
+    begin so, and then are not given up.
+    """
+    return not store.get(BALLAST, 0, 8).startswith((b"BKPDPACK", b'{"'))
 
 
 def _laid(store: Store, data: bytes) -> bool:

@@ -7,9 +7,10 @@ something was taken out their map; no section, but those beside what it takes ou
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from typing import NamedTuple
 
 from backupd.errors import UNSOUND, BackupdError, BusyError, DamageError, StoreError
 from backupd.model.documents import PackRef, Record
@@ -28,7 +29,7 @@ from backupd.operations.keeper.holds import (
     publish_reduced,
     survey,
 )
-from backupd.operations.keeper.listed_packs import PackLister, SegmentFates, sort_out
+from backupd.operations.keeper.listed_packs import PackLister, SegmentFates, look_for_moved, sort_out
 from backupd.operations.keeper.pack_rewrite import take_out
 from backupd.operations.keeper.types import Keeper
 from backupd.operations.phases import Phases
@@ -105,6 +106,22 @@ class ExpiryPlan:
         return sum(removal.bytes for removal in self.removals) + sum(item.size for item in self.uploads + self.unread)
 
 
+class _Examined(NamedTuple):
+    """Everything that a generation has, and the needed part of it."""
+
+    shown: StoredGeneration
+    needs: Mapping[ObjectHash, Needs]
+    limits: ExpiryLimits
+
+    def plan(self, seen: SurveyedStore) -> Removal | None:
+        """Decide what is removed: where anything is missing, nothing that may be it under another name."""
+        shown = self.shown
+        if seen.lacking:
+            believed = {run: item for run, item in shown.keyrings.items() if item.name not in seen.junk}
+            shown = replace(shown, keyrings=believed, junk={}, others=())
+        return plan(shown, self.needs, self.limits) or None
+
+
 class Expiry:
     """The expiry of one store. For one thread."""
 
@@ -138,6 +155,9 @@ class Expiry:
         decided = decide(dated, keeper.rules.retention, now, times.lines())
         decisions = [held.overrule(one, seen.records) for one in decided]
         leaving = {one.snapshot.name for one in decisions if not one.keep}
+        examined = self._examine_all(seen, stored, leaving, held)
+        unread, uploads = times.outlived(held), leftovers(seen.uploads, grace_before(now, LONGEST_RUN))
+        look_for_moved([*unread, *uploads], seen, keeper, self._name, self._cache.packs)
         removals, left, ended = [], dict(seen.damaged), seen.ended()
         for generation in seen.generations():
             running = runs_under_way(self._repository.store, generation, now, ended)
@@ -145,25 +165,18 @@ class Expiry:
                 left.setdefault(generation, f"run {running[0]} adds to it")
             elif first_awaited(self._repository.store, generation) is not None:
                 left.setdefault(generation, "something was handed in for it, and waits for `backupd ingest`")
-            if generation in left:
-                continue
-            try:
-                removal = self._of_generation(generation, seen, stored.get(generation, []), leaving, held)
-            except UNSOUND as error:
-                left[generation] = seen.damaged[generation] = error.message
-            else:
-                removals += [removal] if removal else []
+            if generation not in left and (removal := examined[generation].plan(seen)):
+                removals.append(removal)
         return ExpiryPlan(
             store=self._name,
             decisions=tuple(decisions),
             removals=tuple(removals),
-            # A missing object may be there: somebody who may rename but not remove could have moved it.
-            uploads=() if seen.damaged else leftovers(seen.uploads, grace_before(now, LONGEST_RUN)),
+            uploads=() if seen.lacking else uploads,
             reductions=find_reductions(held, seen.records, leaving, seen.damaged),
             alarms=tuple(upcoming_losses(dated, keeper.rules.retention, now)),
             left_alone=left,
             junk={name: error.message for name, error in sorted(seen.junk.items())},
-            unread=times.outlived(held),
+            unread=tuple(item for item in unread if item.name not in seen.moved),
             known=seen.known,
             ended=ended,
             at=now,
@@ -211,14 +224,32 @@ class Expiry:
             keeper.book.append(lambda _: [done])
         return done
 
-    def _of_generation(
+    def _examine_all(
+        self,
+        seen: SurveyedStore,
+        stored: Mapping[GenerationId, Sequence[StoredPack]],
+        leaving: set[SnapshotName],
+        held: HoldPins,
+    ) -> dict[GenerationId, _Examined]:
+        """Look what each generation has and needs, also where nothing can be removed today: what it lacks may lie where
+        something else is to be.
+        """
+        found: dict[GenerationId, _Examined] = {}
+        for generation in seen.generations():
+            try:
+                found[generation] = self._examine(generation, seen, stored.get(generation, []), leaving, held)
+            except UNSOUND as error:
+                seen.lack(generation, error)
+        return found
+
+    def _examine(
         self,
         generation: GenerationId,
         seen: SurveyedStore,
         stored: Sequence[StoredPack],
         leaving: set[SnapshotName],
         held: HoldPins,
-    ) -> Removal | None:
+    ) -> _Examined:
         keeper, now = self._keeper, self._keeper.clock.now()
         limits = ExpiryLimits(
             grace=grace_before(now, LONGEST_RUN),
@@ -264,7 +295,7 @@ class Expiry:
         )
         needs = find_needs(shown, limits.classes)
         self._check_whole(shown, needs, class_of)
-        return plan(shown, needs, limits) or None
+        return _Examined(shown, needs, limits)
 
     def _check_records(self, seen: SurveyedStore, proven: set[SnapshotName]) -> None:
         """Raise DamageError for a record that is gone without an expiry.
@@ -272,14 +303,18 @@ class Expiry:
         What it needs would otherwise pass for something that nobody needs. One that was never believed may go: anybody
         who may add could have put it there.
         """
-        expired = expired_on(self._keeper.book.chain.entries(), self._name)
-        vanished = (self._cache.records() | proven) - seen.known - expired
+        once = (self._cache.records() | proven) - expired_on(self._keeper.book.chain.entries(), self._name)
+        vanished = once - seen.known
         if vanished:
             raise DamageError(
                 f"record '{min(vanished)}' is gone, and the ledger knows of no expiry",
                 hint="Nothing is removed until it is back. Somebody removed it, or moved it into tmp/: put it back "
                 "from there, from another store, or from the store's own snapshots (`backupd manual incidents`).",
             )
+        for name, error in seen.unread.items():
+            place = layout.place_of(name)
+            if place.generation and place.snapshot in once - seen.records.keys():
+                seen.lack(place.generation, error)
         self._cache.note_records(seen.known, {name: record.follows for name, record in seen.records.items()})
 
     def _check_whole(

@@ -218,6 +218,10 @@ class SurveyedStore:
     """Packs and keyrings that cannot be believed and that no record needs, and why."""
     damaged: dict[GenerationId, str] = field(default_factory=dict)
     """Generations with a record that cannot be believed: what it needs is not known, so everything there is needed."""
+    lacking: set[GenerationId] = field(default_factory=set)
+    """Generations that lack something that was there once, as far as is known: it may lie under another name."""
+    moved: set[ObjectName] = field(default_factory=set)
+    """Names that are to be cleared, under which something lies that is missing in its own place."""
     packs: dict[GenerationId, dict[ObjectHash, ObjectInfo]] = field(default_factory=lambda: defaultdict(dict))
     keyrings: dict[GenerationId, dict[RunId, Item]] = field(default_factory=lambda: defaultdict(dict))
     marks: dict[GenerationId, list[Item]] = field(default_factory=lambda: defaultdict(list))
@@ -226,6 +230,11 @@ class SurveyedStore:
     def generations(self) -> list[GenerationId]:
         recorded = {record.generation for record in self.records.values()}
         return sorted({*self.packs, *self.keyrings, *self.marks, *recorded})
+
+    def lack(self, generation: GenerationId, error: BackupdError) -> None:
+        """Note that something is missing that a record needs, or a record that could be believed once."""
+        self.damaged[generation] = error.message
+        self.lacking.add(generation)
 
     def ended(self) -> dict[RunId, set[str]]:
         """Return the runs whose record is there, with the marks that it says are over, even if they are left."""

@@ -7,19 +7,22 @@ Where none does, somebody put it there who may add and not sign, and it must hol
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from backupd.errors import BackupdError, DamageError
+from backupd.errors import UNSOUND, BackupdError, DamageError
 from backupd.model.ids import ClassTag, GenerationId, ObjectName, Pseudonym
 from backupd.model.ranges import mask_of
 from backupd.planning.expiry import ExpiryLimits, Item, ListedPack
+from backupd.planning.ledger_facts import explain_absences
 from backupd.repository import layout
+from backupd.repository.moved_objects import find_moved, require_in_place
 from backupd.repository.packs import OpenPack, reopened
 from backupd.seal.pack import PresenceMap
 
 if TYPE_CHECKING:
     from backupd.operations.keeper.holds import SurveyedStore
+    from backupd.operations.keeper.types import Keeper
     from backupd.repository.state.pack_cache import PackCache, StoredPack
     from backupd.store.base import StoreView
 
@@ -99,5 +102,31 @@ def sort_out(unsound: Mapping[ObjectName, BackupdError], seen: SurveyedStore, pa
     needed = needed_objects(seen, packs) if unsound else frozenset[ObjectName]()
     for name in unsound.keys() & needed:
         if generation := layout.place_of(name).generation:
-            seen.damaged[generation] = unsound[name].message
+            seen.lack(generation, unsound[name])
     seen.junk |= {name: error for name, error in unsound.items() if name not in needed}
+
+
+_LARGEST_MARK = 200
+"""Bytes of a mark at most."""
+
+
+def look_for_moved(
+    leftovers: Iterable[Item], seen: SurveyedStore, keeper: Keeper, store: str, packs: PackCache
+) -> None:
+    """Note where something that is to be removed is what a record needs, under another name, and is not whole under its
+    own: somebody who may only add moved it, and put something else in its place.
+    """
+    repository = keeper.stores[store]
+    explained = explain_absences(keeper.book.chain.entries(), store)
+    marks = (mark for marks in seen.marks.values() for mark in marks if mark.size > _LARGEST_MARK)
+    doubtful = dict.fromkeys([*(item.name for item in (*leftovers, *marks)), *sorted(seen.junk)])
+    needed = needed_objects(seen, packs) if doubtful else frozenset[ObjectName]()
+    for where, name in sorted(find_moved(repository, doubtful, needed, keeper.threads).items()):
+        generation = layout.place_of(name).generation
+        if generation is None:
+            continue
+        try:
+            require_in_place(repository, name, where, explained.purged_in(generation))
+        except UNSOUND as error:
+            seen.moved.add(where)
+            seen.lack(generation, DamageError(f"{error.message}; what belongs in its place is '{where}'"))
