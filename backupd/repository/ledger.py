@@ -189,6 +189,12 @@ def pop_strays(
     return strays
 
 
+def why_stray(store: StoreView, name: ObjectName, retired: Collection[str]) -> str:
+    """Say of what stands in an entry's place, and is a stray, why it is no entry."""
+    late = sorted({*retired}.intersection(_signers(store, name)))
+    return f"it is signed with {late[0]}, which an entry retired" if late else "no keeper signed it"
+
+
 def _signers(store: StoreView, name: ObjectName) -> list[str]:
     """Return the keys that signed what stands in an entry's place, trusted or not."""
     try:

@@ -27,7 +27,8 @@ from backupd.model.ledger import Event, Misdated, kind_of
 from backupd.model.text import stamp
 from backupd.operations.ledger.pending import PendingEntries
 from backupd.planning.incarnations import TenantStates, fold
-from backupd.repository.ledger import Chain, next_document, put_entry, read_chain
+from backupd.repository.ledger import Chain, next_document, put_entry, read_chain, why_stray
+from backupd.repository.moved_objects import clear_place
 from backupd.repository.own_ledger import read_own
 from backupd.seal.documents import Signer
 from backupd.store.base import Store
@@ -152,10 +153,11 @@ class Book:
         strays = list[ObjectName]()
         read = read_chain(store, self.chain, self._place.trusted, compare_all=compare_all, strays=strays)
         for stray in strays:
+            why = why_stray(store, stray, read[0].retired)
             if self._place.signer is not None:
-                store.remove(stray)
+                clear_place(store, stray, "ledger")
             self.warn(
-                f"'{stray}' on store '{name}' is no entry: no keeper signed it"
+                f"'{stray}' on store '{name}' is no entry: {why}"
                 + ("; it was removed" if self._place.signer is not None else ""),
                 "Somebody who may add objects put it there (`backupd manual incidents`). If a keeper of yours did, add "
                 "its public key to trust.keepers, here and in `backupd store accept`.",

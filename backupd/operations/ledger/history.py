@@ -4,8 +4,8 @@ about things that are missing there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from backupd.errors import UNSOUND, DamageError, RefusedError
@@ -19,7 +19,7 @@ from backupd.planning.incarnations import TenantStates
 from backupd.planning.ledger_facts import absent_on, explain_absences, proven_on, standing_recipients
 from backupd.planning.verify import Mismatch
 from backupd.repository import layout
-from backupd.repository.ledger import Chain, list_entries, pop_strays, read_chain
+from backupd.repository.ledger import Chain, list_entries, pop_strays, read_chain, why_stray
 from backupd.repository.marks import LONGEST_RUN
 from backupd.repository.own_ledger import OwnLedger, read_own
 from backupd.repository.repository import Repository
@@ -36,15 +36,21 @@ class LedgerReading:
     findings: tuple[Mismatch, ...]
     """What is wrong with the store's copy; empty when it has every known entry."""
     strays: tuple[ObjectName, ...] = ()
-    """What stands in the places of the next entries, and no keeper signed."""
+    """What stands in the places of the next entries, and no keeper signed, or only one that had been retired."""
+    why: Mapping[ObjectName, str] = field(default_factory=dict)
+    """Of each stray, why it is no entry."""
     stored: int = 0
     """Number of entries that the store lists, believed or not."""
 
     @property
+    def left_out(self) -> list[Mismatch]:
+        """The strays, which stop nothing, each with the reason."""
+        return [Mismatch(name, f"is no entry of the ledger: {self.why[name]}") for name in self.strays]
+
+    @property
     def wrong(self) -> list[Mismatch]:
-        """The findings and the strays, which stop nothing."""
-        strays = [Mismatch(name, "is no entry of the ledger: no keeper signed it") for name in self.strays]
-        return [*self.findings, *strays]
+        """The findings, and what was left out."""
+        return [*self.findings, *self.left_out]
 
 
 def read_ledger(
@@ -84,7 +90,8 @@ def read_ledger(
             findings.append(Mismatch(layout.entry_name(at_least.seq), error.message))
     longest = known if len(known.links) > len(chain.links) else chain
     repository.obey(longest)
-    return LedgerReading(longest, tuple(findings), strays, len(numbers))
+    why = {name: why_stray(repository.store, name, longest.retired) for name in strays}
+    return LedgerReading(longest, tuple(findings), strays, why, len(numbers))
 
 
 class LedgerHistory:

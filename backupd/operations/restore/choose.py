@@ -47,10 +47,10 @@ def read_history(repository: Repository, environment: RestoreEnvironment) -> Led
             "trust.keepers in the configuration, past ones too. Otherwise restore from another store, or put the "
             "entries right: every store and every keeper's state folder has the same (`backupd manual incidents`).",
         )
-    for name in seen.strays:
+    for one in seen.left_out:
         hint = "It was left out, and a keeper removes it. If a keeper of yours signed it, what was purged since might "
         hint += "come back: add its public key to trust.keepers first (`backupd manual incidents`)."
-        environment.trace.emit(Warned(f"'{name}' is no entry of the ledger: no keeper signed it", hint))
+        environment.trace.emit(Warned(one.sentence, hint))
     return LedgerHistory(repository, seen, environment.store)
 
 

@@ -76,13 +76,18 @@ def heir(handmade: HandmadeKeeper) -> Heir:
     return found
 
 
-def test_what_it_signs_later_makes_nobody_remove_anything(heir: Heir) -> None:
+def test_what_it_signs_later_makes_nobody_remove_anything(heir: Heir, monkeypatch: pytest.MonkeyPatch) -> None:
     """A keeper removes the entry and goes on; what was signed before is believed as ever."""
     heir.retire()
     before = heir.handmade.sections()
     name = heir.sign_purge_of_all()
+    told = list[str]()
+    monkeypatch.setattr(Book, "warn", lambda _, message, _hint: told.append(message))
     heir.book.sync()
     assert name not in heir.handmade.files()
+    (message,) = told
+    assert f"'{name}'" in message
+    assert f"it is signed with {heir.old.public}, which an entry retired; it was removed" in message
     assert not purge_due(heir.handmade.keeper).errors
     assert heir.handmade.sections() == before
     events = {type(event) for entry in heir.book.chain.entries() for event in entry.events}
@@ -97,6 +102,9 @@ def test_readers_leave_it_out(heir: Heir) -> None:
     for own in (None, heir.book._place.copy):
         seen = read_ledger(heir.repository, own)
         assert (seen.chain.head, seen.findings, seen.strays) == (known.head, (), (name,))
+        assert [one.message for one in seen.wrong] == [
+            f"is no entry of the ledger: it is signed with {heir.old.public}, which an entry retired"
+        ]
     strays: list[ObjectName] = []
     fresh = replace(known, links=(), retired=frozenset())
     assert read_chain(heir.handmade.store, fresh, heir.repository.keepers, strays=strays)[0].head == known.head
