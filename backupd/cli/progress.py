@@ -27,6 +27,8 @@ _REDRAW_INTERVAL = 0.1
 """Seconds between two drawings of the bars, at least."""
 _BEAT = 1.0
 """Seconds between two drawings where nothing happens."""
+_SILENT = 2.0
+"""Seconds without any phase after which a terminal shows that something is still being done."""
 _BAR = 10
 """Columns of a bar."""
 
@@ -162,6 +164,8 @@ class TerminalProgress:
         self._warnings = _Warnings()
         self._tasks: dict[str, TaskID] = {}
         self._drawn = 0.0
+        self._heard = clock.monotonic()
+        self._idle: TaskID | None = None
         self._ended = threading.Event()
 
     @contextmanager
@@ -175,6 +179,7 @@ class TerminalProgress:
             finally:
                 self._ended.set()
                 beat.join()
+                self._show_idle(self._heard)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -188,6 +193,7 @@ class TerminalProgress:
 
     def emit(self, event: Event) -> None:
         with self._meters.lock:
+            self._heard = self._meters.clock.monotonic()
             if isinstance(event, Warned):
                 for line in self._warnings.lines(event):
                     self._bars.console.print(line, markup=False, style="yellow")
@@ -200,7 +206,20 @@ class TerminalProgress:
             now = self._meters.clock.monotonic()
             for meter in self._meters.running():
                 self._bars.update(self._tasks[meter.name], state=self._state(meter, now))
+            self._show_idle(self._heard if self._meters.running() else now)
             self._bars.refresh()
+
+    def _show_idle(self, now: float) -> None:
+        """Show how long nothing was heard, where that is long and no phase is under way; else take that away."""
+        waited = now - self._heard
+        if waited < _SILENT:
+            if self._idle is not None:
+                self._bars.remove_task(self._idle)
+            self._idle = None
+            return
+        if self._idle is None:
+            self._idle = self._bars.add_task("at work", total=None, state="")
+        self._bars.update(self._idle, state=f"for {human_duration(timedelta(seconds=waited))}")
 
     def _beat(self) -> None:
         while not self._ended.wait(_BEAT):

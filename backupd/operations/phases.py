@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from backupd.clock import Clock
 from backupd.trace import PhaseDone, PhaseStarted, Progress, Trace
@@ -44,8 +45,8 @@ class Phases:
         self._trace.emit(PhaseDone(name, self._subject, taken))
 
     def emit(self, event: Progress) -> None:
-        """Report how far a phase is."""
-        self._trace.emit(event)
+        """Report how far a phase is; what the run works on is added, as phases of one name differ by it."""
+        self._trace.emit(replace(event, subject=self._subject))
 
     def taken(self) -> tuple[tuple[str, float], ...]:
         """Return each phase that ended well, with its seconds, in the order in which they first ended."""

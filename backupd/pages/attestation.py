@@ -19,8 +19,8 @@ METHODS: Final = {
     "no way to store anything unsealed; it seals content by AES-256-GCM, and its keys to ML-KEM-768 with X25519.",
     "sections-taken-out": "Every section of the tenant was taken out of its pack on the store.",
     "absence-listed": "The packs were listed again, and hold none.",
-    "store-snapshots-looked-into": "Each of the store's own snapshots that it shows was looked into; none holds a "
-    "section or a key of the tenant.",
+    "store-snapshots-looked-into": "Each of the store's own snapshots was looked into, where it shows any; none "
+    "holds a section or a key of the tenant.",
 }
 NOT_CLAIMED: Final = {
     "media-sanitization": "That storage media were sanitized: neither Clear, Purge nor Destroy of NIST SP 800-88 is "

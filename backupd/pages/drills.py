@@ -59,7 +59,7 @@ RULES: Final = {
     "latest": "the newest one, as its turn was",
     "oldest": "the oldest one, as its turn was",
     "random": "one drawn at random, as its turn was",
-    "named": "the one that was asked for, which is no turn",
+    "named": "the one that was asked for by name, not the one whose turn it was",
 }
 DISPOSED: Final = {
     "scratch-server": "The server it was restored on",
@@ -110,6 +110,7 @@ def render_report(report: Report, sha256: str, history: Sequence[Report] = ()) -
             trends=trends(drills) if len(drills) > 1 else [],
             failed=[check for check in report.checks if check.verdict in ("fail", "error")],
             skipped=[check for check in report.checks if check.verdict == "skip"],
+            idle=[check for check in report.checks if check.verdict == "pass" and not check.examined],
             **words(),
         )
     )
@@ -143,7 +144,8 @@ def words() -> dict[str, object]:
         "minute": lambda at: f"{at:%Y-%m-%d %H:%M}",
         "span": spell_seconds,
         "size": human_bytes,
-        "number": lambda count: f"{count:,}".replace(",", "\u202f"),
+        "number": _grouped,
+        "many": lambda count, noun: counted(count, noun).replace(str(count), _grouped(count), 1),
         "check_sentences": {name.value: sentence for name, sentence in CHECKS.items()},
         "finding": sentence,
         "looked": _looked,
@@ -160,7 +162,11 @@ def _looked(check: Check) -> str:
     if check.verdict == "skip":
         return "-"
     said = counted(check.examined, LOOKED_AT.get(check.name, "thing"))
-    return said.replace(str(check.examined), f"{check.examined:,}".replace(",", "\u202f"), 1)
+    return said.replace(str(check.examined), _grouped(check.examined), 1)
+
+
+def _grouped(count: int) -> str:
+    return f"{count:,}".replace(",", "\u202f")
 
 
 def trends(drills: Sequence[Drill]) -> list[Chart]:

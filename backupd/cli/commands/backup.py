@@ -20,6 +20,7 @@ from backupd.cli.options import (
 )
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply, Results
+from backupd.cli.waiting_line import counted_seconds
 from backupd.errors import BackupdError, RefusedError, SourceError, StoreError, UnmappedError
 from backupd.model.text import counted
 
@@ -95,7 +96,8 @@ def _preview(context: Context, regions: list[str], database: str | None, *, as_j
     from backupd.wiring.context import QUICKLY, open_repository, source_of, tenancy_of
 
     def place(name: RegionName, label: str) -> Reply:
-        preview = preview_backup(source_of(context, name, label), tenancy_of(context, name, label))
+        with counted_seconds(f"asking the server of {name}/{label}", quiet=as_json):
+            preview = preview_backup(source_of(context, name, label), tenancy_of(context, name, label))
         codes = [one.code for one in preview.findings if one.severity == "error"]
         status = (UnmappedError if codes[0] == UNMAPPED else SourceError).exit_code if codes else 0
         stores = context.stores_of(name)
@@ -103,7 +105,10 @@ def _preview(context: Context, regions: list[str], database: str | None, *, as_j
         return Reply(value, _preview_lines(f"{name}/{label}", stores, preview), status=status)
 
     def store(name: RegionName, at: str) -> Reply:
-        with open_repository(context, name, at, QUICKLY) as repository:
+        with (
+            counted_seconds(f"asking {at}", quiet=as_json),
+            open_repository(context, name, at, QUICKLY) as repository,
+        ):
             found = check_store(repository)
         lines = [line for one in found for line in (f"{name} on {at}: {one.message}", f"  {one.hint}")]
         return Reply(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -207,7 +207,7 @@ def rotate(
 
     context = load_context(ctx, config)
     places = [(name, context.stores_of(name, store)) for name in context.regions(region or [])]
-    recipients = [recipient.public for recipient in configured_recipients(context)]
+    recipients = {recipient.public: recipient.name for recipient in configured_recipients(context)}
     keys = _Keys(recipients, None if dry_run and identity is None else open_identity(identity, passphrase_file).secret)
 
     def run(*, dry_run: bool) -> Results:
@@ -230,8 +230,8 @@ def rotate(
 class _Keys:
     """The keys of a rotation."""
 
-    recipients: list[bytes]
-    """The public keys of the configured recipients."""
+    recipients: dict[bytes, str]
+    """The public keys of the configured recipients, with their names."""
     secret: bytes | None = field(repr=False)
     """The key of the identity that opens the keyrings; None for a dry run without one."""
 
@@ -241,12 +241,12 @@ def _rotate(keeper: Keeper, store: str, keys: _Keys, *, dry_run: bool) -> Reply:
     from backupd.operations.keeper.rekey import preview_rekey, rekey
 
     if dry_run or keys.secret is None:
-        done = preview_rekey(keeper, store, keys.recipients, keys.secret)
+        done = preview_rekey(keeper, store, list(keys.recipients), keys.secret)
     else:
-        done = rekey(keeper, store, keys.recipients, keys.secret)
+        done = rekey(keeper, store, list(keys.recipients), keys.secret)
     return Reply(
         {"region": keeper.region, "store": store, "dry_run": dry_run, "rekeying": done},
-        _lines(keeper.region, done, dry_run=dry_run),
+        rekeyed_lines(keeper.region, done, keys.recipients, dry_run=dry_run),
         status=_status(done),
     )
 
@@ -257,12 +257,16 @@ def _status(done: Rekeying) -> int:
     return KeyRefusedError.exit_code if done.unopened else 0
 
 
-def _lines(region: str, done: Rekeying, *, dry_run: bool) -> Iterator[str]:
+def rekeyed_lines(region: str, done: Rekeying, names: Mapping[bytes, str], *, dry_run: bool) -> Iterator[str]:
+    """Yield the lines about one store's keyrings; with the names by which people know recipients."""
+    from backupd.seal.suite import fingerprint
+
+    known = {fingerprint(public): name for public, name in names.items()}
     did = "would be rewritten" if dry_run else "rewritten"
     yield (
         f"{region} on {done.store}: {counted(done.keyrings, 'keyring')}, {done.rekeyed} {did}, "
         f"{done.already} sealed to the recipients already"
     )
-    yield from (f"  recipient {recipient}" for recipient in done.recipients)
+    yield from (f"  recipient {one}{f' ({known[one]})' if one in known else ''}" for one in done.recipients)
     yield from (f"  the identity does not open '{name}'" for name in done.unopened)
     yield from (f"  {message}" for message in done.damaged)

@@ -67,10 +67,11 @@ def tenancy(
 
     def explain(place: tuple[RegionName, str]) -> Reply:
         name, label = place
-        report = report_tenancy(label, source_of(context, name, label), tenancy_of(context, name, label))
-        status = 0 if report.complete else UnmappedError.exit_code
         incremental = context.config.regions[name].databases[label].incremental
-        lacking = missing_for_unread(source_of(context, name, label), incremental)
+        with counted_seconds(f"reading the tables of {name}/{label}", quiet=as_json):
+            report = report_tenancy(label, source_of(context, name, label), tenancy_of(context, name, label))
+            lacking = missing_for_unread(source_of(context, name, label), incremental)
+        status = 0 if report.complete else UnmappedError.exit_code
         lines = toml_block(name, report) if toml else tenancy_lines(name, report, lacking)
         return Reply({"region": name, "tenancy": report, "unread": lacking}, lines, status=status)
 

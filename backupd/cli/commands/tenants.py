@@ -6,6 +6,7 @@ The commands that change a tenant stand in `tenants_change`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -153,8 +154,10 @@ def sync(ctx: typer.Context, region: RegionOption, config: ConfigOption = None, 
     context = load_context(ctx, config)
     name = region_of(context, region)
     source, sql = lifecycle_query(context, name)
-    rows = read_tenant_dates(source, sql)
-    with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
+    with ExitStack() as stack:
+        trace = stack.enter_context(watched(context.clock, quiet=as_json))
+        rows = read_tenant_dates(source, sql)  # before the stores, so that nobody waits for the database there
+        keeper = stack.enter_context(open_keeper(context, name, trace))
         done = run(desk_of(context, name, keeper), keeper.tags, rows)
         purged = {keeper.tags.tenant_id(row.tenant): row.live_purged_at for row in rows if row.live_purged_at}
         lingering = sorted(find_remaining_rows(keeper, purged)) if purged else []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from backupd.cli import output
 from backupd.cli.output import TextTable
+from backupd.cli.waiting_line import counted_seconds
 from backupd.cli.wizard import dialogue
 from backupd.config.draft import complaint
 from backupd.errors import BackupdError, RefusedError
@@ -63,7 +64,8 @@ def ask_database(staged: Path) -> DatabaseAnswers:
         dsn = " ".join(f"{key}={_quoted(value)}" for key, value in given.items())
         source = Source(dsn, _write_passfile(staged / PASSFILE, given))
         try:
-            look = look_into(source)
+            with counted_seconds("looking into the database"):
+                look = look_into(source)
         except BackupdError as error:
             dialogue.say(f"  {error.message}", *([f"  {error.hint}"] if error.hint else []))
         else:
@@ -119,7 +121,8 @@ def _first_rule(source: Source, inventory: Inventory, kind: TenancyKind) -> tupl
         found = list(tenant_column_candidates(inventory))
         dialogue.say(*(["Columns that may name the tenant, likely ones first: " + ", ".join(found)] if found else []))
         column = dialogue.ask("The column that says whose a row is", found[0] if found else "")
-        seen = look_into(source, frozenset({column})).inventory
+        with counted_seconds("looking into the database"):
+            seen = look_into(source, frozenset({column})).inventory
         return Tenancy(kind, column=column, table=_ask_tenant_table(seen, column)), seen
     if kind is TenancyKind.SCHEMA:
         pattern = dialogue.ask(
@@ -150,7 +153,8 @@ def written(tenancy: Tenancy) -> tuple[str, ...]:
 
 def _ask_about_strays(source: Source, tenancy: Tenancy) -> Tenancy:
     """Count rows without a tenant, as a backup stops at them, and ask what they are."""
-    lines = report_tenancy("", source, tenancy).lines
+    with counted_seconds("counting rows without a tenant"):
+        lines = report_tenancy("", source, tenancy).lines
     found = [line for line in lines if line.mapped and line.refuses and line.without]
     if not found:
         return tenancy

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from backupd.cli.waiting_line import counted_seconds
 from backupd.cli.wizard import dialogue
 from backupd.clock import SystemClock
 from backupd.config.draft import StoreDraft, Value, complaint
@@ -58,7 +59,8 @@ def _ask_server() -> _Server:
         host = dialogue.ask("Host", host, lambda text: complaint("host", text))
         port = int(dialogue.ask("Port", str(port), lambda text: "" if text.isdecimal() else "is no port"))
         try:
-            key = read_host_key(host, port, _PATIENCE, SystemClock())
+            with counted_seconds(f"waiting for {host}"):
+                key = read_host_key(host, port, _PATIENCE, SystemClock())
         except StoreError as error:
             dialogue.say(f"  {error.message}", f"  {error.hint}")
             continue
@@ -84,7 +86,8 @@ def _log_in(staged: Path, server: _Server, user: str, node: str) -> None:
     while True:
         dialogue.ask("Press Enter when it is there", "try it")
         try:
-            connect(target, SystemClock()).close()
+            with counted_seconds("logging in"):
+                connect(target, SystemClock()).close()
         except StoreError as error:
             dialogue.say(f"  {error.message}", f"  {error.hint}")
             if not dialogue.agree("Try again?", default=True):

@@ -171,7 +171,7 @@ def _publish(
 
 def _say_what_is_left(context: _Run, phases: Phases, waiting: int) -> None:
     done = max(0, waiting - context.uploader.spooled)
-    phases.emit(Progress(PUBLISHING, context.job.label, bytes_in=done, objects=context.uploader.objects))
+    phases.emit(Progress(PUBLISHING, bytes_in=done, objects=context.uploader.objects))
 
 
 def _record(context: _Run, reading: Reading, needed: SectionsNeeded) -> Record:

@@ -54,7 +54,7 @@ def restore_in_place(request: InPlaceRequest, repository: Repository, environmen
             "the tenant is not backed up before",
             hint="Run this where backups are made, or name one with --no-backup-before.",
         )
-    phases = Phases(environment.clock, environment.trace)
+    phases = Phases(environment.clock, environment.trace, request.label)
     wanted = RestoreRequest(
         request.label,
         request.snapshot,

@@ -44,7 +44,7 @@ from backupd.postgres.target.pg_restore import (
     restore_section,
 )
 from backupd.postgres.target.subscriptions import count_subscriptions
-from backupd.trace import Progress, Trace, Warned
+from backupd.trace import Progress, Warned
 
 if TYPE_CHECKING:
     from backupd.operations.restore.contents import SnapshotContents
@@ -225,7 +225,7 @@ class DatabaseBuilder:
 
             loader.filled, loader.left_out = filled, self._rows_left_out
             try:
-                TableFiller(self._contents, lambda piece: loader.piece(piece.table), self._environment.trace).run(
+                TableFiller(self._contents, lambda piece: loader.piece(piece.table), self._phases).run(
                     order.passes, self._request.readers
                 )
             finally:
@@ -294,11 +294,11 @@ _REPORT_EVERY = 4 << 20
 class TableFiller:
     """Passes one restore's rows from its contents to the tables or files."""
 
-    def __init__(self, contents: SnapshotContents, opened: OpenTable, trace: Trace) -> None:
+    def __init__(self, contents: SnapshotContents, opened: OpenTable, phases: Phases) -> None:
         """Prepare the filling; `opened` opens a piece's destination, which is complete when its block ends well."""
         self._contents = contents
         self._opened = opened
-        self._trace = trace
+        self._phases = phases
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._bytes = 0
@@ -351,4 +351,4 @@ class TableFiller:
             if self._bytes - self._reported < _REPORT_EVERY:
                 return
             self._reported = self._bytes
-        self._trace.emit(Progress(LOADING, bytes_in=self._reported))
+        self._phases.emit(Progress(LOADING, bytes_in=self._reported))

@@ -150,7 +150,7 @@ class FolderWriter:
             with self._open_table(files[piece]) as out:
                 yield out
 
-        TableFiller(snapshot.contents, opened, self._environment.trace).run(snapshot.plan.passes, request.readers)
+        TableFiller(snapshot.contents, opened, self._phases).run(snapshot.plan.passes, request.readers)
         self._write("load.sql", (line.encode() for line in load_lines(snapshot.plan, files.values())))
         if snapshot.plan.refresh:
             self._write("refresh.sql", (line.encode() for line in refresh_lines(snapshot.plan)))

@@ -64,7 +64,7 @@ def preview(
 
     A target is looked at, too, where the request has one. `history` is the ledger, where it was read already.
     """
-    phases = Phases(environment.clock, environment.trace)
+    phases = Phases(environment.clock, environment.trace, request.label)
     with ExitStack() as stack:
         with phases.phase("planning"):
             history = history or read_history(repository, environment)

@@ -55,7 +55,7 @@ def restore(
     KeyRefusedError, DamageError, also for a ledger that cannot be followed, the store's errors, SourceError when
     PostgreSQL refuses something, and BrokenKeysError when rows refer to what is left out.
     """
-    phases = Phases(environment.clock, environment.trace)
+    phases = Phases(environment.clock, environment.trace, request.label)
     with ExitStack() as stack:
         with phases.phase("planning"):
             choice = choose(request, repository, environment, history or read_history(repository, environment))

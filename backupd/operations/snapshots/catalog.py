@@ -128,5 +128,5 @@ def _read_records(seen: Sequence[SeenStore], phases: Phases) -> tuple[dict[Snaps
                 found[name] = done.result()
             except BackupdError as error:
                 damage.append(f"{name}: {error.message}")
-            phases.emit(Progress("reading", "", bytes_in=place))
+            phases.emit(Progress("reading", bytes_in=place))
     return found, damage

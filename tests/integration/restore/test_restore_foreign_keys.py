@@ -79,7 +79,7 @@ def said_before_loading(region: Region) -> list[str]:
     """The warnings before the first row is loaded, about rows that are left out; planning was one phase."""
     started = [one.phase for one in region.events.seen if isinstance(one, PhaseStarted)]
     assert started.count("planning") == 1
-    loading = next(place for place, one in enumerate(region.events.seen) if one == PhaseDone("schema", "", ANY))
+    loading = next(place for place, one in enumerate(region.events.seen) if one == PhaseDone("schema", "app", ANY))
     warned = [one for one in region.events.seen[:loading] if isinstance(one, Warned)]
     assert all("--without-broken-keys" in one.hint for one in warned if "left out" in one.message)
     return [one.message for one in warned if "left out" in one.message]

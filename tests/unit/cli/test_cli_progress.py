@@ -9,6 +9,7 @@ import pytest
 from backupd.cli.consent import show_and_ask
 from backupd.cli.output import print_lines
 from backupd.cli.progress import PlainProgress, TerminalProgress, watched
+from backupd.operations.phases import Phases
 from backupd.trace import PhaseDone, PhaseStarted, Progress, Warned
 
 
@@ -117,6 +118,16 @@ def test_a_phase_that_is_over_stays_over(ticking_clock):
     assert "nothing for 20.0 s" in shown
     assert "nothing for 40.0 s" in shown
     assert "nothing for 50.0 s" not in shown
+
+
+def test_progress_belongs_to_the_phase_that_is_under_way(plain, out, ticking_clock):
+    """What a run works on stands in each of its lines: it is no other phase, that nobody announced and nobody ends."""
+    phases = Phases(ticking_clock, plain, "be")
+    with phases.phase("reading", 40, "records"):
+        ticking_clock.elapsed = 6.0
+        phases.emit(Progress("reading", bytes_in=10))
+
+    assert out.getvalue().splitlines()[:2] == ["reading be: started", "reading be: 25 % of 40 records, 18 s left"]
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -13,12 +13,14 @@ import pytest
 from doubles.samples.budgets import HALF_A_YEAR
 
 from backupd.cli.commands.keeper import _proof_lines
+from backupd.cli.commands.keys import rekeyed_lines
 from backupd.cli.options import new_passphrase, recipients_named
 from backupd.cli.wizard.keys import _passphrase
 from backupd.errors import DamageError, KeyRefusedError, RefusedError, UsageError
 from backupd.model.ids import RegionName, SnapshotName, TenantId
 from backupd.operations.attestation.issue import _refuse
 from backupd.operations.keeper.prove import RegionProof
+from backupd.operations.keeper.rekey import Rekeying
 from backupd.operations.restore.run import naming
 from backupd.operations.tenants.standing import TenantStanding
 from backupd.planning.deadlines import prove
@@ -75,6 +77,17 @@ def test_a_wrong_identity_is_told_whose_would_do(tmp_path: Path) -> None:
 
     assert caught.value.message == f"the identity {stranger} does not open it"
     assert caught.value.hint == f"It is sealed to {known} (ops)."
+
+
+def test_a_rotation_names_those_who_can_read_from_now_on() -> None:
+    """Nobody knows their own fingerprint by heart."""
+    pair = suite.generate()
+    known = suite.fingerprint(pair.public)
+    done = Rekeying("zurich", (known,), keyrings=1, already=1)
+    assert list(rekeyed_lines("be", done, {pair.public: "ops"}, dry_run=True)) == [
+        "be on zurich: 1 keyring, 0 would be rewritten, 1 sealed to the recipients already",
+        f"  recipient {known} (ops)",
+    ]
 
 
 def test_a_role_that_may_make_no_database_is_told_so() -> None:

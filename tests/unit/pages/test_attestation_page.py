@@ -24,7 +24,7 @@ def test_the_page_shows_what_the_document_says() -> None:
     """Every id, date, store, hold and restore; both blocks to sign; and the command with the key."""
     one, page = sample(), PageReader(page_of(sample()))
     for text in (
-        one.tenant, "zurich-disk, zurich", "2030-01-10 03:04:05 UTC", "daily_2030-01-07",
+        one.tenant, "Store zurich-disk, in zurich", "2030-01-10 03:04:05 UTC", "daily_2030-01-07",
         f"20300101T000000Z-{2:08x}, 20300102T000000Z-0c0c0c0c", "expired", "CASE-1",
         "not released", "DPO-7", "every data class but support", "ef" * 32, "aa" * 32,
         "geneva, since 2030-01-05", "by decision OPS-311", "tape: kept at most 30.0 days",
@@ -51,6 +51,18 @@ def test_every_code_has_its_sentence(codes: tuple[str, ...], known: dict[str, st
     assert set(codes) == set(known)
     shown = " ".join(PageReader(page_of(sample())).text.split())
     assert all(sentence in shown for sentence in known.values())
+
+
+def test_stores_without_snapshots_are_not_said_to_have_been_looked_into() -> None:
+    """Of nothing, nothing is claimed; and whoever never saw the program is told what the words mean."""
+    bare = " ".join(PageReader(page_of(sample(stores=[proof(snapshots=[])]))).text.split())
+    assert "none shows snapshots of itself that could" in bare
+    assert "Seen to be gone" in bare
+    assert "snapshots too" not in bare
+    shown = " ".join(PageReader(page_of(sample())).text.split())
+    assert "none of the snapshots it shows of itself, holds an object" in shown
+    for word in ("segment", "section", "packs", "keyrings", "object", "ledger"):
+        assert word in shown.partition("What was done")[2].partition("What is not claimed")[0]
 
 
 def test_a_late_delivery_stands_at_the_top() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
+import msgspec
 import pytest
 from doubles.samples.attestation_pages import HOSTILE, PageReader
 from doubles.samples.drill_pages import ERRED, FAILED, drills, hostile, part, period
@@ -49,6 +50,25 @@ def test_a_number_says_what_it_counts_and_codes_have_words() -> None:
     assert "Nobody's approval is named. How often a drill is due is not set." in text
 
 
+def test_a_pass_over_nothing_proves_nothing() -> None:
+    """An auditor who reads `pass` is told where there was nothing to look at; one thing is no plural."""
+    checks = every_check([Check.of(CheckName.EQUALITY, "pass", 1), Check.of(CheckName.SEQUENCES, "pass", 0)])
+    one = sample(5, checks=checks)
+    selection, sizes = one.selection, one.sizes
+    assert selection is not None
+    assert sizes is not None
+    population = msgspec.structs.replace(selection.population, number=1)
+    few = msgspec.structs.replace(
+        one,
+        selection=msgspec.structs.replace(selection, population=population),
+        sizes=msgspec.structs.replace(sizes, rows=1, segments=1, objects=1),
+    )
+    text = " ".join(PageReader(render_report(few, "ab" * 32)).text.split())
+    assert "Of those that passed, 1 had nothing to look at, which proves as little: sequences." in text
+    assert re.findall(r"\b1 \w+s\b", text.partition("What was restored")[2].partition("Deleted tenants")[0]) == []
+    assert "there was 1 snapshot" in text
+
+
 def test_a_check_of_another_drills_turn_is_not_called_unreached() -> None:
     """Of a drill that passed nobody reads that it ended before."""
     unasked = Check.of(CheckName.DAMAGE, "skip", 0, [CheckFinding("not-asked")])
@@ -69,7 +89,7 @@ def test_verdicts_stand_at_the_top() -> None:
         page = render_report(report, "ab" * 32)
         assert words in " ".join(PageReader(page[: page.index("<h2>")]).text.split())
     text = PageReader(render_report(ERRED, "ab" * 32)).text
-    assert "2 things could not be removed" in text
+    assert "2 things that could not be removed" in text
     assert text.count("not measured") == 4
 
 

@@ -13,6 +13,7 @@ from backupd.cli import output
 from backupd.cli.commands.restore.options import PassfileOption
 from backupd.cli.consent import DryRunOption, YesOption, is_asked, show_and_ask
 from backupd.cli.options import ConfigOption, load_context
+from backupd.cli.waiting_line import counted_seconds
 from backupd.errors import UsageError
 from backupd.model.text import counted
 
@@ -60,7 +61,8 @@ def clean(
     context = load_context(ctx, config)
     if target is not None:
         server = restore_server(context, target, passfile)[0]
-        found = unfinished_databases(server, context.clock)
+        with counted_seconds("looking for unfinished databases"):
+            found = unfinished_databases(server, context.clock)
     else:
         folder = (target_dir or Path()).absolute()
         found = [path.name for path in [*_unfinished_folders(folder), *_unfinished_servers(folder.parent)]]
@@ -71,10 +73,12 @@ def clean(
     if found and is_asked(yes=yes):
         show_and_ask(would, "Remove them?")
     if target is not None:
-        output.print_lines(drop_unfinished(server, found))
+        with counted_seconds("dropping unfinished databases"):
+            done = list(drop_unfinished(server, found))
     else:
-        output.print_lines(_remove_folders(folder))
-        output.print_lines(_remove_servers(folder.parent))
+        with counted_seconds("removing what is unfinished"):
+            done = [*_remove_folders(folder), *_remove_servers(folder.parent)]
+    output.print_lines(done)
 
 
 def unfinished_databases(target: Source, clock: Clock) -> list[str]:
