@@ -13,7 +13,7 @@ from backupd.postgres.connect import Source, connect, parameters
 from backupd.postgres.scratch.cluster import ClusterSpec, scratch_cluster
 from backupd.postgres.scratch.external import external_server
 from backupd.postgres.scratch.folder import ScratchServer
-from backupd.postgres.scratch.programs import find_server, runner
+from backupd.postgres.scratch.programs import find_server, major_of, runner
 from backupd.postgres.scratch.watch import system_identifier
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ def drill_server(environment: DrillEnvironment, major: int) -> Iterator[ScratchS
 
 
 def _require_version(given: ScratchServer, major: int) -> None:
-    if given.version.partition(".")[0] != str(major):
+    if major_of(given.version) != major:
         raise RefusedError(
-            f"the server for drills is of PostgreSQL {given.version.partition('.')[0]}, and the snapshot of {major}",
+            f"the server for drills is of PostgreSQL {major_of(given.version)}, and the snapshot of {major}",
             hint="Only one of the same version can be equal: set aside such a one, or let drills make their own.",
         )
 

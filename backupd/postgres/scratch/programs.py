@@ -29,6 +29,11 @@ _ALLOW = (
 )
 
 
+def major_of(version: str) -> int:
+    """Return the major version of one as PostgreSQL prints it, like `18.4`, `19rc1` or `19devel`."""
+    return int(re.split(r"\D", version, maxsplit=1)[0])
+
+
 @dataclass(frozen=True, slots=True)
 class ServerPrograms:
     """A folder with a server's programs."""
@@ -39,7 +44,7 @@ class ServerPrograms:
 
     @property
     def major(self) -> int:
-        return int(self.version.partition(".")[0])
+        return major_of(self.version)
 
     @property
     def folders(self) -> tuple[str, ...]:

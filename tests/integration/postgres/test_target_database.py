@@ -185,3 +185,17 @@ def test_missing_roles_are_made_and_others_left_alone(server: Server, make_role:
         assert sorted(memberships) == sorted([(new, member, True), (there, new, False)])
     finally:
         server.sql("postgres", f"DROP ROLE IF EXISTS {quoted(member)}, {quoted(new)}")
+
+
+def test_roles_that_only_a_superuser_may_make_say_so(pg18: Server, make_role: Callable[..., str]) -> None:
+    """With what to do about it, and no role's name; those that could be made are not left behind."""
+    maker, tame, strong = make_role(pg18, "LOGIN CREATEROLE"), unique("tame"), unique("strong")
+    script = f"CREATE ROLE {tame};\nCREATE ROLE {strong};\nALTER ROLE {strong} WITH SUPERUSER;\n"
+    with (
+        session.connect(Source(pg18.conninfo(user=maker)), "postgres") as connection,
+        pytest.raises(SourceError, match=r"a role cannot be made as it was: .*42501") as caught,
+    ):
+        finish.create_roles(connection, [script])
+    assert "Have a superuser of the target make the roles" in caught.value.hint
+    assert tame not in f"{caught.value.message} {caught.value.hint}"
+    assert pg18.sql("postgres", f"SELECT FROM pg_roles WHERE rolname IN ('{tame}', '{strong}')") == []

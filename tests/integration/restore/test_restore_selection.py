@@ -128,7 +128,7 @@ def test_a_data_class_alone(crowd: Database, restored: Callable[..., tuple[Datab
 @pytest.mark.parametrize(
     ("selection", "message"),
     [
-        ({"tenants": frozenset({"7", "marker"})}, "nothing of 1 of the tenants"),
+        ({"tenants": frozenset({"7", "marker"})}, "nothing of 1 of 2 tenants asked for"),
         ({"classes": frozenset({"nonsense"})}, "nothing of class nonsense"),
         ({"tables": ("public.nope",)}, "no table of the snapshot fits"),
     ],

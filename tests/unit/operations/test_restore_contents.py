@@ -158,7 +158,7 @@ def test_a_purged_tenant_is_left_out(small: SmallRepository) -> None:
         assert (choice.purged, choice.exact) == (3, False)
         assert read(small, choice) == expected(SHARED, GLOBEX)
         small.take_out(ACME, LOGS, own)
-    with pytest.raises(UsageError, match="holds nothing of 1 of the tenants"):
+    with pytest.raises(UsageError, match="holds nothing of 1 of 1 tenant asked for"):
         chosen(small, Selection(frozenset({"acme"})))
 
 

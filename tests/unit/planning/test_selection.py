@@ -236,7 +236,7 @@ def test_a_part_is_chosen() -> None:
 def test_what_is_asked_for_must_be_there() -> None:
     """A tenant that was purged is in no snapshot; neither is one whose name the identity may not read."""
     for one in (facts(explained=purged(ACME, LOGS)), facts(record(), DDL, SHARED), facts(record(), segments=unread())):
-        with pytest.raises(UsageError, match="nothing of 1 of the tenants"):
+        with pytest.raises(UsageError, match="nothing of 1 of 1 tenant asked for"):
             decide(asked(selection=tenant("acme")), one)
     with pytest.raises(UsageError, match="nothing of class billing"):
         decide(asked(selection=Selection(classes=frozenset({"billing"}))), facts())

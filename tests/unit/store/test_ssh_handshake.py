@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -63,6 +64,22 @@ def test_a_server_that_hangs_up_is_named_with_what_to_look_at(answer: Callable[[
         f"what answers at '127.0.0.1' port {port} closed the connection before it showed a key"
     )
     assert "MaxStartups" in caught.value.hint
+
+
+def offer_nothing_known(taken: socket.socket) -> None:
+    """An exchange of keys that is sntrup761's only, as a server that is new and strict may have it."""
+    lists = [b"sntrup761x25519-sha512@openssh.com", b"ssh-ed25519", *[b"aes256-gcm@openssh.com"] * 2]
+    lists += [*[b"hmac-sha2-256"] * 2, *[b"none"] * 2, b"", b""]
+    payload = bytes([20]) + bytes(16) + b"".join(struct.pack(">I", len(one)) + one for one in lists) + bytes(5)
+    padding = 8 - (len(payload) + 5) % 8 + 8
+    taken.sendall(GREETING + struct.pack(">IB", len(payload) + padding + 1, padding) + payload + bytes(padding))
+
+
+def test_a_server_with_which_no_encryption_can_be_agreed_on_is_told() -> None:
+    """What is in the way is how it is set up, and no name of an exception."""
+    with answering(offer_nothing_known) as port, pytest.raises(StoreGoneError, match="no way to encrypt") as caught:
+        read_host_key("127.0.0.1", port, 60, SystemClock())
+    assert "set up for others" in caught.value.hint
 
 
 @pytest.mark.parametrize("answer", [lambda taken: taken.sendall(GREETING), socket.socket.fileno])
