@@ -106,6 +106,8 @@ def differences(expected: ComparedSchema, found: ComparedSchema) -> Counter[Diff
 
 _OBJECTS = 3
 """The byte that begins a block of large objects."""
+_METADATA = "BLOB METADATA"
+"""Kind of an entry by which pg_dump 17 and newer make objects of one owner: its definition lists their numbers."""
 _FRAME = frozenset({"ENCODING", "STDSTRINGS", "SEARCHPATH", "BLOBS", "BLOB DATA", "LARGE OBJECTS"})
 """Kinds of entries that describe no large object."""
 
@@ -116,11 +118,12 @@ def object_digests(read: Callable[[int], bytes]) -> Counter[str]:
     Raises SourceError for anything but an archive of large objects.
     """
     reader = ArchiveReader(read)
-    found = Counter(
-        f"{entry.description} {entry.tag} {entry.owner} {entry.definition}"
-        for entry in reader.entries()
-        if entry.description not in _FRAME and not entry.description.startswith("BLOB METADATA")
-    )
+    found: Counter[str] = Counter()
+    for entry in reader.entries():
+        if entry.description == _METADATA:
+            found.update(f"{number} {entry.owner}" for number in entry.definition.split())
+        elif entry.description not in _FRAME:
+            found[f"{entry.description} {entry.tag} {entry.owner} {entry.definition}"] += 1
     width = reader.shape.integer
     while kind := read(1):
         if kind[0] != _OBJECTS:
