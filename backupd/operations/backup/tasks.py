@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from backupd.model.inventory import Table, TableKind, TableName
 from backupd.model.tenancy import ClassPolicy, Column, ForeignKeyPath, MappedTable, Tenant
-from backupd.planning.incremental.extents import TableExtent, extent_blocks
+from backupd.planning.incremental.extents import TableExtent, extent_blocks, table_extents
 from backupd.postgres.settings import copied
-from backupd.postgres.source.select import GRID, block_ranges, read_tables, select_rows
+from backupd.postgres.source.select import GRID, BlockRange, block_ranges, read_tables, select_rows
 from backupd.rows.protocol import BytesTask, CommandTask, CopyTask
 
 CHUNK = 8 << 10
@@ -78,10 +78,12 @@ def plan_tasks(
             hash_join = may_hash(table, joined)
             grid = _grid(joined) if hash_join else GRID
             tenants = _tenants_known(table, one, tables)
-            # A hash table is made anew for each range, while nested loops cost the same in short ones.
-            if extent_of is not None and tenants is not None and not hash_join:
-                grid = extent_of(one, extent_blocks(tenants, table.blocks))
-            planned.extend(_of_table(one, table, locks, _Cut(mask, grid, hash_join)))
+            ranges = block_ranges(table.blocks, grid)
+            # A hash table is made again for each range, while nested loops cost the same in short ones.
+            if extent_of is not None and tenants is not None:
+                size, hash_join = extent_of(one, extent_blocks(tenants, table.blocks)), False
+                ranges = tuple(BlockRange(*extent) for extent in table_extents(table.blocks, size))
+            planned.extend(_of_table(one, table, locks, _Cut(mask, ranges, hash_join)))
     planned.sort(key=lambda task: -task.blocks)
     return [_numbered(task, number) for number, task in enumerate(planned)]
 
@@ -117,15 +119,13 @@ class _Cut:
     """The places at which a table is divided, and its rows are cut."""
 
     mask: int
-    grid: int
-    """Blocks of a range."""
+    ranges: tuple[BlockRange, ...]
     hash_join: bool
 
 
 def _of_table(mapped: MappedTable, table: Table, locks: tuple[tuple[int, str], ...], cut: _Cut) -> Iterable[TableTask]:
-    ranges = block_ranges(table.blocks, cut.grid)
-    for place, blocks in enumerate(ranges):
-        selection = select_rows(table, mapped.route, blocks if len(ranges) > 1 else None)
+    for place, blocks in enumerate(cut.ranges):
+        selection = select_rows(table, mapped.route, blocks if len(cut.ranges) > 1 else None)
         tenant = mapped.route.tenant if isinstance(mapped.route, Tenant) else None
         copy = CopyTask(
             -1,

@@ -198,7 +198,8 @@ class Unread:
         """Return what became of the rows that lead others to their tenants."""
         blocks: Counter[Waypoint] = Counter()
         for extent in extents:
-            if extent.place is not None and (extent.reason is None or isinstance(decisions.changes, Reason)):
+            # What is read for another reason than its own rows may be left unread the next time, if the sums are known.
+            if extent.place is not None and extent.reason is not Reason.CHANGED:
                 blocks.update(dict.fromkeys(waypoints(extent.task.mapped.route), extent.task.blocks))
         found = {}
         for waypoint, unread in blocks.items():

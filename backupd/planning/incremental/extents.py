@@ -27,7 +27,7 @@ _OPERATOR = 'OPERATOR("pg_catalog".=)'
 _VIRTUAL = "v"
 TENANT_SHARE = 4
 """Blocks of an extent for each tenant in it, 32 KiB, so that its chunks stay large."""
-LARGEST = 32 * UNIT
+LARGEST = 128 * UNIT
 MOST_EXTENTS = 4096
 """Extents of a table to aim at, at most: a manifest has a line for all of a table, with each of them on it."""
 
@@ -43,6 +43,19 @@ def extent_blocks(tenants: int, blocks: int) -> int:
     """Return the blocks of an extent of a table of so many blocks, which so many tenants share: a power of two."""
     wanted = min(max(UNIT, TENANT_SHARE * tenants), LARGEST)
     return 1 << (max(wanted, -(-blocks // MOST_EXTENTS)) - 1).bit_length()
+
+
+def table_extents(blocks: int, size: int) -> list[TableExtent]:
+    """Return the extents that cover a table of so many blocks, in order; the last has no end.
+
+    At a table's end, where rows are added and recent ones changed, they are cut in halves. When it grows, those before
+    stay where they were.
+    """
+    half = size // 2 if size > UNIT else size
+    last = max(0, (blocks - half // 2) // size * size - size)
+    behind = range(last, max(blocks - half // 2, last + 1), half)
+    starts = [*range(0, last, size), *behind]
+    return [TableExtent(start, end) for start, end in zip(starts, [*starts[1:], None], strict=True)]
 
 
 def why_never(table: Table, mapped: MappedTable, facts: Mapping[TableName, TableFacts]) -> Reason | None:

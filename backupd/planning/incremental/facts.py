@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-UNIT = 1024
-"""Heap blocks that count as one when changes are looked up, 8 MiB: every extent begins at a multiple of it."""
+UNIT = 256
+"""Heap blocks that count as one when changes are looked up, 2 MiB: every extent begins at a multiple of it."""
 
 
 class Reason(StrEnum):

@@ -12,6 +12,7 @@ from backupd.planning.incremental.extents import (
     TableExtent,
     extent_blocks,
     identity,
+    table_extents,
     why_led_elsewhere,
     why_never,
     why_read,
@@ -233,9 +234,10 @@ def test_what_was_read_of_another_form_is_not_found(facts: dict[TableName, Table
     ("tenants", "blocks", "expected"),
     [
         (1, 100, UNIT),
-        (500, 100_000, 2 * UNIT),
-        (5_000, 100_000, 32 * UNIT),
-        (10**6, 100_000, 32 * UNIT),
+        (50, 100_000, UNIT),
+        (500, 100_000, 8 * UNIT),
+        (5_000, 100_000, 128 * UNIT),
+        (10**6, 100_000, 128 * UNIT),
         (1, 10**9, 262_144),
     ],
 )
@@ -244,3 +246,36 @@ def test_extents_grow_with_tenants_and_tables(tenants: int, blocks: int, expecte
     assert extent_blocks(tenants, blocks) == expected
     assert expected % UNIT == 0
     assert blocks / expected <= 4096
+
+
+@pytest.mark.parametrize(
+    ("blocks", "starts"),
+    [
+        (0, [0]),
+        (3, [0]),
+        (6, [0]),
+        (7, [0, 4]),
+        (16, [0, 4, 8, 12]),
+        (17, [0, 4, 8, 12]),
+        (18, [0, 8, 12]),
+        (34, [0, 8, 16, 24, 28]),
+        (35, [0, 8, 16, 24, 28, 32]),
+    ],
+)
+def test_extents_are_smaller_at_a_tables_end(blocks: int, starts: list[int]) -> None:
+    """Where rows are added; each table is covered once."""
+    found = table_extents(blocks * UNIT, 8 * UNIT)
+    assert [one.start // UNIT for one in found] == starts
+    assert [one.end for one in found] == [*(one.start for one in found[1:]), None]
+
+
+def test_extents_before_the_end_stay_where_they_were_when_a_table_grows() -> None:
+    """Those of a table of the least size, too, which has no halves."""
+    for size in (UNIT, 8 * UNIT):
+        before: list[TableExtent] = []
+        for blocks in range(0, 60 * UNIT, 7):
+            found = table_extents(blocks, size)
+            settled = [one for one in before if one.end is not None and one.end <= found[-1].start - 3 * size]
+            assert set(settled) <= set(found)
+            assert all(one.start % UNIT == 0 for one in found)
+            before = found
