@@ -175,6 +175,7 @@ class DatabaseBuilder:
                 finish.set_sequences(connection, plan.sequences, present=self._failed is not None)
                 with self._phases.phase("indexing"):
                     broken = self._finish_schema(client, connection, made)
+                    self._make_event_triggers(client)
                 unfilled = self._finish(connection)
         return broken, tuple(unfilled)
 
@@ -183,7 +184,7 @@ class DatabaseBuilder:
         request, schema = self._request, self._schema
         restore = partial(restore_section, client, schema, "post-data", "--jobs", str(request.jobs))
         others = [one for one in schema.others if one not in made]
-        keys = [*(entry.dump_id for entry in schema.keys), *schema.event_triggers]
+        keys = [entry.dump_id for entry in schema.keys]
         if not request.without_broken_keys and (self._exact or self._failed is not None):
             restore(only=[*others, *keys])
             return ()
@@ -194,9 +195,13 @@ class DatabaseBuilder:
             broken = make_keys(connection, schema.keys)
             if broken and not request.without_broken_keys:
                 raise broken_keys(broken) from None
-            restore(only=schema.event_triggers)
             return tuple(broken)
         return ()
+
+    def _make_event_triggers(self, client: Client) -> None:
+        """Make event triggers, over one connection: with several jobs, a login trigger would meet pg_restore's next."""
+        if self._schema.event_triggers:
+            restore_section(client, self._schema, "post-data", only=self._schema.event_triggers)
 
     def _load(self, client: Client) -> set[int]:
         """Fill the tables; returns the dump ids of what was made of the schema meanwhile."""

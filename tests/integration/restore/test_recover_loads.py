@@ -62,6 +62,12 @@ def test_a_database_of_every_type_is_loaded_from_plain_files(
     assert [key for key in before if before[key] != after.get(key)] == []
     assert sorted(after.keys() - before.keys()) == []
     assert "already exists" in said  # the roles
+    shown = subprocess.run(
+        [every_type.server.bin / "pg_restore", "--create", "-f", "-", "schema.dump"],
+        cwd=folder, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "pg_restore --create -f - schema.dump" in (folder / "README.txt").read_text()
+    assert "SET work_mem" in shown.stdout, "what is not made under another name"
 
 
 @pytest.fixture

@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 
+import psycopg
 import pytest
 from doubles.servers.database_diff import contents, schema
 from doubles.servers.postgres import Server
 from fix_every_type import FILES, applied_files, install_extension
 from fix_postgres import MAJORS, Database
 from fix_regions import Region
+from psycopg.conninfo import make_conninfo
 
 from backupd.operations.restore import indexes
 
@@ -161,3 +163,25 @@ def test_tables_whose_checks_look_into_others_are_filled_after_them(
     copy = restored(pg15)
     assert_same_contents(database, copy)
     assert copy.sql("SELECT n FROM public.a_generated") == [(1,)]
+
+
+def test_a_trigger_that_lets_nobody_in_stops_no_restore(
+    pg18: Server, make_database: Callable[..., Database], region: Region, restored: Callable[..., Database]
+) -> None:
+    """It is made last, when nothing of the restore connects any more; then it does what it is there for."""
+    source = make_database(pg18)
+    source.sql(
+        "CREATE TABLE public.t (id int PRIMARY KEY)",
+        "INSERT INTO public.t VALUES (1)",
+        "CREATE MATERIALIZED VIEW public.m AS SELECT id FROM public.t",
+        "CREATE FUNCTION public.refuse() RETURNS event_trigger LANGUAGE plpgsql AS "
+        f"$$BEGIN IF current_database() <> '{source.name}' THEN RAISE 'nobody'; END IF; END$$",
+        "CREATE EVENT TRIGGER refuse ON login EXECUTE FUNCTION public.refuse()",
+    )
+    region.backup(source)
+    copy = restored(pg18, analyze=True)
+    with pytest.raises(psycopg.OperationalError, match="nobody"):
+        copy.sql("SELECT")
+    quiet = make_conninfo(copy.conninfo, options="-c event_triggers=off")
+    with psycopg.connect(quiet) as connection:
+        assert connection.execute("SELECT id FROM public.m").fetchall() == [(1,)]
