@@ -75,6 +75,7 @@ put_control() {
   for script in preinst postinst prerm postrm; do
     install -m 0755 "scripts/lib/debian/$script" "$tree/DEBIAN/$script"
   done
+  sed -i "s/@EXAMPLE@/$(sha256sum <backupd/config/example.toml | cut -d ' ' -f 1)/" "$tree/DEBIAN/postrm"
   (cd "$tree" && find . -type f ! -path './DEBIAN/*' -printf '%P\0' | sort -z | xargs -0 md5sum) >"$tree/DEBIAN/md5sums"
 }
 

@@ -78,7 +78,9 @@ def test_installed_upgraded_removed_and_purged(bare_machine: SystemdMachine, pac
     bare_machine.run("systemctl", "daemon-reload")
     bare_machine.run("systemctl", "enable", "--now", "backupd.service")
     first = bare_machine.shown("backupd.service")["MainPID"]
-    bare_machine.path("/etc/backupd/backupd.toml").write_text("# ours\n")
+    config = bare_machine.path("/etc/backupd/backupd.toml")
+    edited = config.read_text() + "# ours\n"  # a line more makes the example somebody's
+    config.write_text(edited)
     bare_machine.path("/etc/backupd/credentials/node/tenant.key").write_text("secret\n")
     bare_machine.path("/var/lib/backupd/index").write_text("state\n")
 
@@ -86,7 +88,7 @@ def test_installed_upgraded_removed_and_purged(bare_machine: SystemdMachine, pac
 
     after = bare_machine.wait_for("backupd.service", lambda shown: shown["ActiveState"] == "active")
     assert after["MainPID"] not in (first, "0")
-    assert bare_machine.path("/etc/backupd/backupd.toml").read_text() == "# ours\n"
+    assert config.read_text() == edited
     assert bare_machine.path("/var/lib/backupd/index").exists()
 
     dpkg(bare_machine, "--remove", "backupd")

@@ -120,6 +120,25 @@ def test_a_phase_that_is_over_stays_over(ticking_clock):
     assert "nothing for 50.0 s" not in shown
 
 
+def test_a_terminal_shows_that_work_goes_on_between_phases(ticking_clock):
+    """Where nothing was heard for long and no phase is under way; a phase takes the place of that line."""
+    terminal = Terminal()
+    with watched(ticking_clock, quiet=False, out=terminal) as trace:
+        ticking_clock.elapsed = 1.0
+        trace.redraw()
+        assert "at work" not in terminal.getvalue()
+        ticking_clock.elapsed = 12.0
+        trace.redraw()
+        assert re.search("at work .*for 12.0 s", terminal.getvalue())
+        trace.emit(PhaseStarted("loading", "be/app", 1000))
+        trace.redraw()
+        seen = len(terminal.getvalue())
+        ticking_clock.elapsed = 30.0
+        trace.redraw()
+        assert "at work" not in terminal.getvalue()[seen:]
+        assert "loading" in terminal.getvalue()[seen:]
+
+
 def test_progress_belongs_to_the_phase_that_is_under_way(plain, out, ticking_clock):
     """What a run works on stands in each of its lines: it is no other phase, that nobody announced and nobody ends."""
     phases = Phases(ticking_clock, plain, "be")
