@@ -119,9 +119,13 @@ class Adversary(RuleBasedStateMachine):
     def false_repository(self) -> None:
         self.thief.false_repository()
 
-    @rule(pick=picks)
-    def hide(self, pick: int) -> None:
-        self.thief.hide(pick)
+    @rule(
+        pick=picks,
+        place=st.sampled_from(["upload", "upload", "odd", "pack", "keyring", "mark", "ballast"]),
+        instead=st.sampled_from(["nothing", "junk", "bit"]),
+    )
+    def hide(self, pick: int, place: str, instead: str) -> None:
+        self.thief.hide(pick, place, instead)
 
     @rule(pick=picks, how=st.sampled_from(["remove", "cut", "line", "bit", "older"]))
     def alter(self, pick: int, how: str) -> None:
@@ -143,7 +147,10 @@ class Adversary(RuleBasedStateMachine):
         """
         if not self.thief.disturbs:
             for error in errors:
-                assert isinstance(error, BusyError) or self.thief.named_in(error.message), (type(error), error.message)
+                assert isinstance(error, BusyError) or self.thief.is_named_in(error.message), (
+                    type(error),
+                    error.message,
+                )
 
     def _look_who_is_gone(self) -> None:
         """A keeper took no honest snapshot before its time, and purges nothing but what people asked for."""
@@ -255,9 +262,9 @@ class Adversary(RuleBasedStateMachine):
         for _ in range(40):
             errors, removed = step(), 0
             for error in errors:
-                named = self.thief.named_in(error.message)
+                named = self.thief.is_named_in(error.message)
                 assert named or isinstance(error, BusyError), (type(error).__name__, error.message)
-                for path in named:
+                for path in self.thief.named_in(error.message):
                     if not self.region.believes(path):
                         path.unlink()
                         removed += 1

@@ -271,15 +271,33 @@ class NodeThief:
 
     # ---- what is there, taken away
 
-    def hide(self, pick: int) -> None:
-        """Move an honest object where nobody looks, as an account can that may rename."""
+    def hide(self, pick: int, place: str, instead: str) -> None:
+        """Move an honest object where nobody looks, or where keepers clear, as an account can that may rename; and put
+        something in its place.
+        """
         name = self._pick(self._honest_objects(), pick)
         if name is None or self.rights == "hand in":
             return
-        target = f"tmp/{self._hex(16)}" if pick % 2 else f"packs/{self._new()}"
-        (self.region.root / target).parent.mkdir(exist_ok=True)
-        (self.region.root / name).rename(self.region.root / target)
-        self._undo.append(partial(self._move_back, name, target))
+        generation, run = self._generation(pick), f"20200101T000000Z-{self._new()}"
+        targets = {
+            "upload": f"tmp/{self._hex(16)}",
+            "odd": f"packs/{self._new()}",
+            "pack": f"packs/{generation}/{self._hex(32)}.pack",
+            "keyring": f"keyrings/{generation}/{run}.keyring",
+            "mark": f"runs/{generation}/{run}",
+            "ballast": "ballast",
+        }
+        root = self.region.root
+        if (root / targets[place]).exists():
+            return
+        data = (root / name).read_bytes()
+        (root / targets[place]).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).rename(root / targets[place])
+        if instead != "nothing":
+            junk = bytes(len(data)) if instead == "junk" else data[:-1] + bytes([data[-1] ^ 1])
+            (root / name).write_bytes(junk)
+            os.utime(root / name, (self.region.time.now.timestamp(),) * 2)
+        self._undo.append(partial(self._move_back, name, targets[place]))
 
     def alter(self, pick: int, how: str) -> None:
         """Remove or damage an honest object, or put an old keyring back."""
@@ -339,13 +357,20 @@ class NodeThief:
         os.utime(path, (self.region.time.now.timestamp(),) * 2)
 
     def named_in(self, message: str) -> list[Path]:
-        """The files of his that a message names, by the ends of their names: records go by these."""
-        found = []
-        for name in sorted(self.made):
-            last = repr(name.rpartition("/")[2])[1:-1]
-            if last in message or last in message.encode("unicode_escape").decode():
-                found += [path for path in {self._path(name), self.region.root / name} if path.is_file()]
-        return found
+        """The files of his that a message names, and that are still there."""
+        places = {path for name in self._names_in(message) for path in (self._path(name), self.region.root / name)}
+        return sorted(path for path in places if path.is_file())
+
+    def is_named_in(self, message: str) -> bool:
+        """Whether a message names anything of his, by the end of its name: records go by these. What a keeper told may
+        be what it removed as junk a moment later.
+        """
+        return bool(self._names_in(message))
+
+    def _names_in(self, message: str) -> list[str]:
+        lasts = {name: repr(name.rpartition("/")[2])[1:-1] for name in sorted(self.made)}
+        spelt = message.encode("unicode_escape").decode()
+        return [name for name, last in lasts.items() if last in message or last in spelt]
 
     def mend(self) -> None:
         """What operators do once it was noticed: put back what was moved, altered or removed."""
