@@ -149,12 +149,22 @@ def test_the_next_drill_removes_what_nobody_else_could(
     assert not running_in(folder / "data")
 
 
+def test_a_folder_whose_maker_holds_its_lock_stays(parent: Path) -> None:
+    """The lock ends with its maker, whatever the marker says."""
+    made = make_folder(parent, secrets.token_hex(8))
+    assert reap(parent) == (0, 0)
+    assert made.path.exists()
+    made.lock.close()
+    assert reap(parent) == (1, 0)
+
+
 def test_nothing_is_removed_that_is_not_ours(parent: Path, tmp_path: Path) -> None:
     """Another name, no marker, another's marker, a link elsewhere, a marker of another folder: all stay."""
     token = secrets.token_hex(8)
     good = json.dumps({"backupd": "drill", "folder": f"{PREFIX}{token}", "pid": 1 << 30, "began": "1"})
     strangers = {
         "precious": good,
+        "begun": "",
         f"{PREFIX}{'0' * 16}": None,
         f"{PREFIX}{'0' * 15}g": good,
         f"{PREFIX}{'0' * 15}5": good,

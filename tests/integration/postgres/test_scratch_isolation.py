@@ -21,8 +21,6 @@ from doubles.node import processes
 from doubles.paths import ROOT
 
 from backupd.errors import ConfigError
-from backupd.postgres.scratch.cluster import reap
-from backupd.postgres.scratch.folder import make_folder
 from backupd.postgres.scratch.programs import runner
 
 NOBODY = 65534
@@ -42,6 +40,28 @@ with scratch_cluster(ClusterSpec(parent, find_server((), 15), runner("nobody"), 
     else:
         gone = cluster.dispose()
         print(dict(gone.destroyed), gone.remaining, flush=True)
+"""
+
+NESTER = """
+import os, secrets, sys
+from pathlib import Path
+from backupd.postgres.scratch.cluster import reap
+from backupd.postgres.scratch.folder import make_folder
+parent = Path(sys.argv[1])
+(parent / "outside").mkdir()
+(parent / "outside" / "precious").touch()
+made = make_folder(parent, secrets.token_hex(8))
+here = os.open(made.path, os.O_DIRECTORY)
+for name in ("data", *["d" * 200] * 3000):
+    os.mkdir(name, dir_fd=here)
+    deeper = os.open(name, os.O_DIRECTORY, dir_fd=here)
+    os.symlink(parent / "outside", "link", dir_fd=deeper)
+    os.chmod(here, 0o711 if name == "data" else 0)
+    os.close(here)
+    here = deeper
+os.chmod(here, 0)
+made.lock.close()
+print(reap(parent))
 """
 
 
@@ -103,6 +123,16 @@ def drop(request: pytest.FixtureRequest, parent: Path) -> tuple[str, ...]:
     return ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
 
 
+def _python(drop: tuple[str, ...]) -> tuple[str]:
+    """The interpreter that whoever a command is dropped to can run."""
+    return (str(SAME) if drop else sys.executable,)
+
+
+def _environment() -> dict[str, str]:
+    packages = next(path for path in sys.path if path.endswith("site-packages"))
+    return {**os.environ, "PYTHONPATH": f"{ROOT}:{packages}", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
 @pytest.fixture
 def last(request: pytest.FixtureRequest) -> str:
     """What the maker does at the end."""
@@ -112,14 +142,12 @@ def last(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def maker(parent: Path, drop: tuple[str, ...], last: str) -> Iterator[Maker]:
     last = str(parent / last) if last != "remove" else last
-    python = str(SAME) if drop else sys.executable
-    packages = next(path for path in sys.path if path.endswith("site-packages"))
     process = subprocess.Popen(
-        [*drop, python, "-c", MAKER, str(parent), last],
+        [*drop, *_python(drop), "-c", MAKER, str(parent), last],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{packages}", "PYTHONDONTWRITEBYTECODE": "1"},
+        env=_environment(),
     )
     with process:
         assert process.stdout is not None
@@ -151,9 +179,10 @@ def test_it_sees_no_file_but_its_own(maker: Maker, secret: Path) -> None:
         for path in (secret, Path("/etc/hostname"), Path("/proc/self/environ"), maker.path / "drill.json"):
             with pytest.raises(psycopg.errors.UndefinedFile):
                 connection.execute("SELECT pg_read_file(%s)", (str(path),))
-    told = maker.shell(f"cat {secret}; ls / ; ls {secret.parent.parent}/*; ls {maker.path}")
+    told = maker.shell(f"cat {secret}; ls -A / ; ls {secret.parent.parent}/*; ls {maker.path}")
     assert "SECRET" not in told
     assert {"proc", "run", "root", "home", "srv", "sys"}.isdisjoint(told)
+    assert not [name for name in told if name.startswith(".")], "the machine's root is still there"
     assert {"data", "socket"} <= set(told)
     assert secret.parent.name not in told
     assert "drill.json" not in told
@@ -176,11 +205,17 @@ def test_it_sees_no_process_and_no_network_but_its_own(maker: Maker) -> None:
     server = min(processes.running_in(maker.data))
     for kind in ("net", "pid", "mnt", "ipc"):
         assert Path(f"/proc/{server}/ns/{kind}").readlink() != Path(f"/proc/self/ns/{kind}").readlink(), kind
-    lines = Path(f"/proc/{server}/status").read_text().splitlines()
-    status = dict(line.split(":\t", 1) for line in lines)
-    assert {status[f"Cap{name}"] for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
-    assert status["NoNewPrivs"] == "1"
-    assert "0" not in status["Uid"].split()
+    first = int(_status(server)["PPid"])
+    for pid in (server, first):  # also the one that ends it all, and waits there
+        status = _status(pid)
+        assert {status[f"Cap{name}"] for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}, pid
+        assert status["NoNewPrivs"] == "1"
+        assert "0" not in status["Uid"].split()
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines)
 
 
 def test_its_socket_cannot_be_replaced(maker: Maker, parent: Path) -> None:
@@ -271,23 +306,16 @@ def test_a_kept_server_stays_where_it_is_put(maker: Maker, parent: Path, secret:
         assert not processes.alive(running)
 
 
-def test_folders_that_are_too_deep_or_closed_are_removed(parent: Path) -> None:
-    """However it nests and closes them; a link among them is removed, not followed."""
-    (parent / "outside").mkdir()
-    (parent / "outside" / "precious").touch()
-    made = make_folder(parent, secrets.token_hex(8))
-    here = os.open(made.path, os.O_DIRECTORY)
-    for name in ("data", *["d" * 200] * 3000):
-        os.mkdir(name, dir_fd=here)
-        deeper = os.open(name, os.O_DIRECTORY, dir_fd=here)
-        os.symlink(parent / "outside", "link", dir_fd=deeper)
-        os.chmod(here, 0o711)  # noqa: PTH101  # an open folder
-        os.close(here)
-        here = deeper
-    os.chmod(here, 0)  # noqa: PTH101  # an open folder
-    os.close(here)
-    made.lock.close()
-    assert reap(parent) == (1, 0)
+def test_folders_that_are_too_deep_or_closed_are_removed(parent: Path, drop: tuple[str, ...]) -> None:
+    """However it nests and closes them, also for an owner whom a mode stops; a link among them is not followed."""
+    done = subprocess.run(
+        [*drop, *_python(drop), "-c", NESTER, str(parent)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=_environment(),
+    )
+    assert done.stdout == "(1, 0)\n"
     assert [path.name for path in parent.iterdir()] == ["outside"]
     assert (parent / "outside" / "precious").exists()
 
