@@ -55,6 +55,11 @@ class Selection:
         """Check whether rows of the table are wanted; its structure always is."""
         return not self.tables or any(fnmatchcase(f"{schema}.{table}", pattern) for pattern in self.tables)
 
+    def unfit(self, tables: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+        """Return the patterns that fit none of these tables, given by schema and name."""
+        names = [f"{schema}.{table}" for schema, table in tables]
+        return tuple(one for one in self.tables if not any(fnmatchcase(name, one) for name in names))
+
     def require_found(self, names: set[SegmentName]) -> None:
         """Check that every tenant and class asked for is among the segments of a snapshot.
 

@@ -139,10 +139,18 @@ def _warn_of_keys(request: RestoreRequest, choice: OpenedChoice, schema: SchemaA
 
 
 def _require_rows(request: RestoreRequest, plan: RestorePlan) -> None:
-    if request.selection.tables and not plan.tables:
+    patterns = request.selection.tables
+    if patterns and not plan.tables:
         raise UsageError(
-            "no table of the snapshot fits what is asked for, or none has rows",
-            hint=_pattern_hint(request.selection.tables),
+            "no table of the snapshot fits what is asked for, or none has rows", hint=_pattern_hint(patterns)
+        )
+    counted_rows = ((schema, table) for schema, table, _ in plan.facts.tables)
+    filled = ((table.schema, table.name) for table in plan.tables)
+    unfit = request.selection.unfit({*counted_rows, *filled, *plan.empty})
+    if unfit:
+        raise UsageError(
+            f"no table of the snapshot fits {len(unfit)} of the {len(patterns)} patterns for tables",
+            hint=_pattern_hint(unfit),
         )
 
 

@@ -131,6 +131,7 @@ def test_a_data_class_alone(crowd: Database, restored: Callable[..., tuple[Datab
         ({"tenants": frozenset({"7", "marker"})}, "nothing of 1 of 2 tenants asked for"),
         ({"classes": frozenset({"nonsense"})}, "nothing of class nonsense"),
         ({"tables": ("public.nope",)}, "no table of the snapshot fits"),
+        ({"tables": ("public.note", "public.tikcet")}, "no table of the snapshot fits 1 of the 2 patterns"),
     ],
 )
 def test_what_is_not_there_is_told_before_anything_is_made(

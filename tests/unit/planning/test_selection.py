@@ -242,6 +242,13 @@ def test_what_is_asked_for_must_be_there() -> None:
         decide(asked(selection=Selection(classes=frozenset({"billing"}))), facts())
 
 
+def test_each_pattern_must_fit_a_table() -> None:
+    """One that is misspelt beside others would be a table that nobody misses until it is needed."""
+    tables = [("public", "note"), ("shop", "item")]
+    assert Selection(tables=("*.note", "shop.*", "public.not", "item")).unfit(tables) == ("public.not", "item")
+    assert Selection().unfit(tables) == ()
+
+
 def unread() -> dict[Pseudonym, SegmentFacts]:
     return {segment: SegmentFacts(None, CLASS[segment]) for segment in (ACME, LOGS)}
 
