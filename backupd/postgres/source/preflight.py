@@ -67,6 +67,8 @@ SELECT pg_catalog.count(DISTINCT i.inhrelid) FROM pg_catalog.pg_inherits i
 JOIN pg_catalog.pg_attribute p ON p.attrelid = i.inhparent AND p.attnum > 0 AND p.attnotnull
 JOIN pg_catalog.pg_attribute c ON c.attrelid = i.inhrelid AND c.attname = p.attname AND NOT c.attnotnull
 """
+_BOUND = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_extension e WHERE e.extname = 'pg_cron'"
+"""Counts extensions that can be made only in the one database that a setting of their server names."""
 _NOT_NULL_NO_INHERIT = 180000
 """From this version on, a NOT NULL that a table keeps to itself is dumped as such."""
 
@@ -93,6 +95,7 @@ def preflight(
         check.user_mappings,
         check.members,
         check.nullable_heirs,
+        check.bound_extensions,
     )
     findings = [finding for step in steps for finding in step()]
     return tuple(sorted(findings, key=lambda finding: finding.severity is not Severity.ERROR))
@@ -260,6 +263,16 @@ class _Check:
                 f"{counted(count, 'table')} may hold nulls where a table that it inherits from may not: no restore, "
                 "pg_restore's neither, takes such rows",
                 "Fill them, and ALTER TABLE … ALTER … SET NOT NULL; or DROP NOT NULL of the table inherited from.",
+            )
+
+    def bound_extensions(self) -> Iterator[Finding]:
+        if self._count(_BOUND):
+            yield Finding(
+                Severity.WARNING,
+                "bound-extension",
+                "pg_cron can be made in the database only that its server's cron.database_name names: --target, which "
+                "fills one of another name first, and drills on servers of their own cannot restore it",
+                "`restore files` can, where the server preloads it; or --keep-going, without pg_cron and its jobs.",
             )
 
     def _grant_all(self) -> str:

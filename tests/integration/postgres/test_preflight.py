@@ -219,6 +219,17 @@ def test_passwords_of_user_mappings_are_told(
     assert set(findings(database.conninfo)) == {"superuser"}
 
 
+def test_an_extension_that_no_database_of_another_name_takes_is_told(
+    pg17: Server, make_database: Callable[..., Database]
+) -> None:
+    """While there is time to think about it, and not when a restore fails at it; any extension will do for the test."""
+    database = make_database(pg17)
+    assert set(findings(database.conninfo)) == {"superuser"}
+    database.sql("UPDATE pg_extension SET extname = 'pg_cron' WHERE extname = 'plpgsql'")
+    found = findings(database.conninfo)
+    assert (set(found), found["bound-extension"].severity) == ({"superuser", "bound-extension"}, Severity.WARNING)
+
+
 def test_rows_that_an_extension_keeps_from_being_dumped_are_told(database: Database) -> None:
     """A table is its member without being registered for dumps. Its rows go missing, and its sequence is not read."""
     database.sql(
