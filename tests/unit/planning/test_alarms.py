@@ -228,3 +228,26 @@ def test_a_changed_store_names_the_command_that_accepts_it() -> None:
     found = judge(region(stores=(changed,)), WATCH)
     assert [alarm.code for alarm in found] == [AlarmCode.CAPABILITY_CHANGED, AlarmCode.SIGNER_UNNAMED]
     assert all("`backupd store accept zurich --reason REFERENCE`" in alarm.hint for alarm in found)
+
+
+def test_a_store_out_of_reach_keeps_the_alarms_of_its_last_known_facts() -> None:
+    """They do not improve by not being seen; of a store never seen there is nothing to say."""
+    old = (database(published=NOW - 27 * HOUR),)
+    assert sorted(alarms(region(stores=(store(databases=old, error=GONE),)))) == [
+        (AlarmCode.BACKUP_OLD, "zurich/app"),
+        (AlarmCode.STORE_UNREACHABLE, "zurich"),
+    ]
+    assert alarms(region(stores=(store(databases=old, error=GONE, mode=None),))) == [
+        (AlarmCode.STORE_UNREACHABLE, "zurich")
+    ]
+
+
+def test_no_alarm_of_a_region_that_nobody_looked_at_is_over() -> None:
+    """What people were told of the others ends, and notices that were not sent stay."""
+    memory, _ = heard(Memory(), NOW, alarm(), alarm(region="ch"))
+    memory = follow_alarms(memory, [], NOW + HOUR, unseen={"be"})
+    assert [(one.alarm.region, one.over) for one in memory.known.values()] == [("be", False), ("ch", True)]
+    told = due(memory, LIMITS, NOW + HOUR)
+    assert [(one.about, one.alarm.region) for one in told] == [(NoticeKind.OVER, "ch")]
+    assert [one.alarm.region for one in mark_sent(memory, told, NOW + HOUR).known.values()] == ["be"]
+    assert mark_sent(memory, [], NOW + HOUR).known == memory.known

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backupd.planning.inplace import write_order
+from backupd.planning.inplace import HARMLESS, Conflict, ConflictKind, blocking, write_order
 
 TABLES = list(range(8))
 
@@ -27,3 +27,11 @@ def test_circles_are_told_and_stand_together():
         [1, 2, 3, 4], {1: frozenset({2}), 2: frozenset({3}), 3: frozenset({1}), 4: frozenset({4, 1})}
     )
     assert (order, circles) == ([1, 2, 3, 4], [frozenset({1, 2, 3})])
+
+
+def test_only_what_was_accepted_or_harms_nobody_prevents_nothing():
+    """Of each kind of conflict alone, in the order in which they were found."""
+    found = [Conflict("public.t", kind, 1) for kind in ConflictKind]
+    left = [one.kind for one in blocking(found, frozenset({ConflictKind.TABLE_NEW}))]
+    assert left == [kind for kind in ConflictKind if kind not in HARMLESS | {ConflictKind.TABLE_NEW}]
+    assert blocking([Conflict("public.t", kind, 1) for kind in HARMLESS], frozenset()) == []

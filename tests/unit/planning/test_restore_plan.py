@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from backupd.errors import DamageError
+from backupd.errors import DamageError, EverythingPurgedError
 from backupd.model.documents import LedgerHead, Record, Totals
 from backupd.model.manifest import Entry, FactsEntry, FileEntry, RowsEntry, SequencesEntry, TableEntry
 from backupd.planning.restore import Piece, Planner, RestorePlan
@@ -185,3 +185,37 @@ def test_segments_that_do_not_fit_together_are_damage(segments: list[list[Entry]
     with pytest.raises(DamageError, match=why) as caught:
         planned(*segments, missing=missing)
     assert SECRET not in caught.value.message + caught.value.hint
+
+
+def part(*entries: Entry, structure: Sequence[Entry] = (HEAD,), known: bool = True, **totals: int) -> RestorePlan:
+    """The plan of a part of a snapshot: the structure, and one segment."""
+    planner = Planner(record(**totals), exact=False)
+    planner.define(structure, "segment 0")
+    planner.add(0, structure, "segment 0", structure=True)
+    planner.add(1, entries, "segment 1", defined=known)
+    return planner.plan(16)
+
+
+def test_a_part_may_be_less_than_the_record_says_and_never_more() -> None:
+    """Of every table, too."""
+    said = [HEAD, defined("t"), FactsEntry({"tables": [["public", "t", 2], ["public", "gone", 7]]})]
+    plan = part(table("t", 1, 1), structure=said, rows=9, bytes=9)
+    assert sum(one.rows for one in plan.tables) == 1
+    with pytest.raises(DamageError, match="do not add up to what its record says"):
+        part(table("t", 10, 1), structure=said, rows=9, bytes=9)
+    with pytest.raises(DamageError, match="do not add up to what the snapshot says of it"):
+        part(table("t", 3, 1), structure=said, rows=9, bytes=9)
+
+
+def test_rows_of_a_tenant_whose_own_schema_was_purged_are_left_out() -> None:
+    """Their tables are defined nowhere any more; of anybody else's that is damage."""
+    lost = RowsEntry(904, [(1, 1, bytes(32))], [1, 0, 1])
+    assert part(lost, known=False, rows=9, bytes=9).tables == ()
+    with pytest.raises(DamageError, match="does not define"):
+        part(lost, rows=9, bytes=9)
+
+
+def test_a_snapshot_whose_schema_was_purged_restores_nothing() -> None:
+    """It belonged to the tenant that left; `recover` still writes what rows there are."""
+    with pytest.raises(EverythingPurgedError):
+        part(structure=())

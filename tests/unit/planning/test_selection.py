@@ -299,3 +299,10 @@ def test_segments_are_apart_and_of_one_database() -> None:
 def test_a_reduced_record_counts_more_than_it_holds() -> None:
     """Its totals are those of the record it was made from."""
     assert not decide(asked(), facts(record(extra={REDUCED: True}))).exact
+
+
+def test_a_selection_is_closed_where_no_class_or_table_is_left_out() -> None:
+    """Rows of other tenants are never referred to."""
+    assert Selection().closed
+    assert tenant("acme").closed
+    assert not Selection(tables=("public.t",)).closed

@@ -39,7 +39,7 @@ def test_a_refusal_gives_the_nearest_tenant_by_its_id():
     """The query is among the places searched."""
     with pytest.raises(RefusedError) as caught:
         require_known(Sightings(WHO, in_ledger=False, stores={"one": False}, listed=False, nearest=OTHER))
-    assert "all keyrings on one and the lifecycle query" in caught.value.message
+    assert "searched were the ledger, all keyrings on one and the lifecycle query" in caught.value.message
     assert OTHER in caught.value.hint
 
 
@@ -47,3 +47,11 @@ def test_the_nearest_name_is_one_that_may_be_meant():
     """A slip of a finger is near; another name of the same length is not."""
     assert nearest_name("acmee", ["globex", "acme", "acne"]) == "acme"
     assert nearest_name("99", ["11", "42"]) is None
+    assert nearest_name("globex", ["globus"]) is None
+
+
+def test_a_refusal_names_nothing_that_was_not_searched():
+    """Where there is no store and no query, the ledger alone was."""
+    with pytest.raises(RefusedError) as caught:
+        require_known(Sightings(WHO, in_ledger=False))
+    assert caught.value.message == f"nothing knows tenant {WHO}: searched were the ledger"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from backupd.errors import ConfigError, UnmappedError
@@ -11,6 +13,7 @@ from backupd.model.tenancy import (
     Column,
     ForeignKeyPath,
     Shared,
+    Step,
     TableRule,
     Tenancy,
     TenancyKind,
@@ -21,7 +24,7 @@ from backupd.model.tenancy import (
 from backupd.operations.tenancy.report import describe
 from backupd.operations.tenancy.types import TenancyReport
 from backupd.planning.mapping.names import NamePatterns, named_tenant
-from backupd.planning.mapping.tables import map_tables, require_mapped, tenant_columns
+from backupd.planning.mapping.tables import map_tables, never_read, require_mapped, tenant_columns
 
 CLASSES = {"uploaded": ClassPolicy.STANDARD, "session": ClassPolicy.NEVER}
 
@@ -201,7 +204,8 @@ def test_names_know_schemas_only_by_schema_and_roles_always() -> None:
     """Patterns of another kind of tenancy have no effect, that for roles has one in any."""
     pattern = r"t_(?P<tenant>\d+)"
     names = NamePatterns(Tenancy(TenancyKind.COLUMN, schema_pattern=pattern, role_pattern=pattern), "t_1")
-    assert (names.whole, names.schema("t_1"), names.role("t_1")) == (None, None, "1")
+    for _ in range(2):  # each is matched once, and remembered
+        assert (names.whole, names.schema("t_1"), names.role("t_1")) == (None, None, "1")
     assert tenant_columns(by_column(TableRule(("*",), column="org"))) == {"tenant_id", "org"}
 
 
@@ -228,3 +232,46 @@ def test_the_report_says_how_rows_find_their_tenant() -> None:
         "column tenant_id", "path issue_account_id > tenant_id", "shared",
     ]  # fmt: skip
     assert report.complete
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ({"foreign_code": True}, "compares by a function of a role that is no superuser: backups would run it"),
+        ({"temporal": True}, "compares periods: a row may have several targets, and so several tenants"),
+    ],
+)
+def test_a_path_along_a_key_that_is_no_plain_equality_is_refused(flags: dict[str, bool], reason: str) -> None:
+    """Whoever asks for it by name."""
+    issue = table("issue", "id", "account", keys=(replace(key("issue_account", "account"), **flags),))
+    outcome = mapping(by_column(TableRule(("*.issue",), path=("issue_account",))), ACCOUNT, issue)
+    (unmapped,) = outcome.unmapped
+    assert unmapped.reason == f"its path names foreign key 'issue_account', which {reason}"
+
+
+def test_a_path_ends_at_a_table_with_the_column_that_the_rule_names() -> None:
+    """A path alone does not say whose a row is."""
+    rule = TableRule(("*.issue",), path=("issue_account",), column="tenant_id")
+    routes = {mapped.table.table: mapped.route for mapped in mapping(by_column(rule), ACCOUNT, ISSUE).tables}
+    (found,) = ISSUE.foreign_keys
+    assert routes["issue"] == ForeignKeyPath((Step(found, whole=False),), "tenant_id")
+    rule = TableRule(("*.issue",), path=("issue_account",), column="org")
+    (unmapped,) = mapping(by_column(rule), ACCOUNT, ISSUE).unmapped
+    assert unmapped.reason == "its path ends at a table without the column 'org'"
+
+
+def test_of_unowned_tables_that_are_shared_a_partition_with_a_broken_rule_is_none() -> None:
+    """What the configuration says of a table is never passed over."""
+    whole = table("whole", "id", kind=TableKind.PARTITIONED)
+    piece = table("piece", "id", kind=TableKind.PARTITION, parents=(whole.name,))
+    other = table("other", "id", kind=TableKind.PARTITION, parents=(whole.name,))
+    tenancy = by_column(TableRule(("*.piece",), path=("gone",)), unclassified="shared", table=ACCOUNT.name)
+    outcome = mapping(tenancy, ACCOUNT, whole, piece, other)
+    assert {one.table.table for one in outcome.tables if one.route == Shared()} == {"other"}
+    assert "piece" in {one.table.table for one in outcome.unmapped}
+
+
+def test_tables_of_a_class_that_is_never_backed_up_are_not_read() -> None:
+    """Their rows need no right."""
+    rules = (TableRule(("*.account",), data_class="session"), TableRule(("*.issue",), shared=True))
+    assert never_read(by_column(*rules), Inventory("app", (ACCOUNT, ISSUE))) == {ACCOUNT.name}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
-from backupd.planning.mapping.toml_rules import further_lines, tables_lines, tenancy_line
+from backupd.planning.mapping.toml_rules import further_lines, proposal, tables_lines, tenancy_line
 
 SECTION = "regions.be.databases.app"
 RULES = (
@@ -40,3 +40,10 @@ def test_further_rules_stand_behind_others():
 def test_without_rules_and_remarks_there_is_no_line():
     """An empty list would be a key that says nothing."""
     assert tables_lines(()) == []
+
+
+def test_a_proposal_is_an_entry_of_the_list_of_tables():
+    """Once its comment's sign is removed, between the entries that are there."""
+    proposed = [proposal(rule) for rule in RULES]
+    text = "\n".join((f"[{SECTION}]", "tables = [", *proposed, "]"))
+    assert tomllib.loads(text)["regions"]["be"]["databases"]["app"]["tables"] == READ

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -184,3 +186,17 @@ def test_a_trailer_is_believed_in_nothing(plain: bytes) -> None:
     """Counts beyond the bytes there, and padding that is not zero, are damage."""
     with pytest.raises(DamageError, match="trailer"):
         Trailer.decode(plain, "x").places(0, "x")
+
+
+def test_a_trailer_is_the_same_bytes_on_a_machine_of_the_other_byte_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its numbers are little-endian wherever they are written; here the other order's bytes come out swapped."""
+    trailer = Trailer()
+    trailer.add(40, 5, array("I", [2, 3]))
+    usual = trailer.encode()
+    other = "big" if sys.byteorder == "little" else "little"
+    monkeypatch.setattr(sys, "byteorder", other)
+    swapped = trailer.encode()
+    assert swapped == b"".join(usual[at : at + 4][::-1] for at in range(0, len(usual), 4))
+    again = Trailer.decode(usual[:4] + swapped[4:], "it")
+    monkeypatch.undo()
+    assert again.encode() == usual
