@@ -20,7 +20,7 @@ from doubles.servers.sshd import Sshd
 from lib.servers import start_region
 from lib.soak.application import Application, Journal
 from lib.soak.clock import Clock
-from lib.soak.nodes import Places, SoakNode, prepare
+from lib.soak.nodes import Places, SoakNode, add_second_store, prepare
 from lib.soak.report import figures_of, print_line, print_result
 from lib.soak.run import ROWS, BrokenError, Soak, moments
 from lib.soak.scenario import draw
@@ -34,7 +34,8 @@ def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 31)
     days = options.days = options.days or options.weeks * 7
-    replay = f"scripts/soak --seed {seed} --days {days}{' --sshd' if options.sshd else ''}"
+    replay = f"scripts/soak --seed {seed} --days {days}"
+    replay += (" --sshd" if options.sshd else "") + (" --plain" if options.plain else "")
     print_line(options, f"seed {seed}: {days} virtual days; again with: {replay}")
     folder = Path(tempfile.mkdtemp(prefix="backupd-soak-"))
     folder.chmod(0o711)
@@ -69,11 +70,13 @@ def _set_up(stack: ExitStack, folder: Path, seed: int, options: argparse.Namespa
     application = Application(source, clock, journal, moments(seed))
     application.start(CUSTOMERS, ROWS)
     prepare(places, stack.enter_context(sshd) if sshd else None)
+    if not options.plain:
+        add_second_store(places)
     one = SoakNode("one", places)
     keeper = SoakNode("two", places, ("--jobs", "sync,purge,expire"))
     one.run("init", "be")
     one.start()
-    scenario = draw(seed, options.days, sorted(application.lives))
+    scenario = draw(seed, options.days, sorted(application.lives), plain=options.plain)
     return Soak(places, application, scenario, clock.now(), keeper, one)
 
 
@@ -101,7 +104,7 @@ def _goes_red(soak: Soak) -> None:
     data[len(data) // 2] ^= 1
     pack.write_bytes(data)
     try:
-        soak.check(store=copy)
+        soak.check_store(copy, soak.places.disk.name)
     except BrokenError:
         return
     raise BrokenError("10: a changed byte was not noticed")
@@ -127,6 +130,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="drawn and printed when left out")
     parser.add_argument("--weeks", type=int, default=4, help="virtual ones; default: 4")
     parser.add_argument("--days", type=int, help="instead of weeks")
+    parser.add_argument("--plain", action="store_true", help="one store, no holds, wrong clocks or DDL: half the time")
     parser.add_argument("--sshd", action="store_true", help="the store is behind an SSH server, as at rsync.net")
     parser.add_argument("--verbose", action="store_true", help="print every job that did not end well")
     parser.add_argument("--keep", action="store_true", help="keep all files when a promise is broken")

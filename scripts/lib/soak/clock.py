@@ -39,11 +39,12 @@ class Clock:
         except FileNotFoundError:
             return False
 
-    def advance(self, to: datetime, disk: Path) -> None:
-        """Move on to that time, if it is not past. What was written to the disk meanwhile stays as old as it is."""
+    def advance(self, to: datetime, *disks: Path) -> None:
+        """Move on to that time, if it is not past. What was written to the disks meanwhile stays as old as it is."""
         by = (to - self.now()).total_seconds()
         if by > 0:
-            self._settle(disk)
+            for disk in disks:
+                self._settle(disk)
             self._write(self._offset + by)
 
     def _settle(self, disk: Path) -> None:

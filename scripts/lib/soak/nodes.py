@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
@@ -58,6 +58,11 @@ class Places:
         return self.folder / "disk"
 
     @property
+    def second(self) -> Path:
+        """The disk of the second store, if there is one."""
+        return self.folder / "second"
+
+    @property
     def snapshots(self) -> Path:
         return self.disk / ".zfs" / "snapshot"
 
@@ -100,6 +105,16 @@ def prepare(places: Places, account: Account | None) -> None:
     places.scratch.chmod(0o711)
 
 
+def add_second_store(places: Places) -> None:
+    """A second store, a folder, for both nodes; `init` makes its repository."""
+    (places.second / "be").mkdir(parents=True)
+    for name in ("one", "two"):
+        path = places.folder / name / "backupd.toml"
+        text = path.read_text().replace('stores = ["disk"]', 'stores = ["disk", "second"]')
+        section = DIRECTORY.format(disk=places.second) + 'location = "here"\n'
+        path.write_text(f"{text}\n[stores.second]\n{section}")
+
+
 @dataclass
 class SoakNode:
     """A node with its daemon, which is started again whenever it was killed."""
@@ -130,17 +145,25 @@ class SoakNode:
 
     def run(self, *arguments: str) -> Any:
         """Raises RuntimeError with what it said, when it fails."""
-        done = subprocess.run(
+        done = self._ran(arguments, 0)
+        if done.returncode:
+            raise RuntimeError(f"backupd {' '.join(arguments)}: {(done.stdout + done.stderr).decode()}")
+        return json.loads(done.stdout)
+
+    def status_with_wrong_clock(self, ahead: float, *arguments: str) -> tuple[int, str]:
+        """How it ends on a machine whose clock is so many seconds ahead of all others, and what it says."""
+        done = self._ran(arguments, ahead)
+        return done.returncode, (done.stdout + done.stderr).decode()
+
+    def _ran(self, arguments: Sequence[str], ahead: float) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
             [sys.executable, "-m", "backupd", *arguments, "--json"],
             cwd=self.home,
-            env=self.environment(),
+            env={**self.environment(), "SOAK_WRONG": str(ahead)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
         )
-        if done.returncode:
-            raise RuntimeError(f"backupd {' '.join(arguments)}: {(done.stdout + done.stderr).decode()}")
-        return json.loads(done.stdout)
 
     def start(self) -> None:
         with self.log.open("ab") as out:
@@ -211,7 +234,7 @@ class SoakNode:
 
 @contextlib.contextmanager
 def outage(places: Places) -> Iterator[None]:
-    """The store's disk is not mounted, or its server does not listen."""
+    """The first store's disk is not mounted, or its server does not listen."""
     if places.sshd is not None:
         places.sshd.stop()
         try:
@@ -219,12 +242,19 @@ def outage(places: Places) -> Iterator[None]:
         finally:
             places.sshd.restart()
         return
+    with unmounted(places, places.disk):
+        yield
+
+
+@contextlib.contextmanager
+def unmounted(places: Places, disk: Path) -> Iterator[None]:
+    """One folder is not there."""
     away = places.folder / "away"
-    places.disk.rename(away)
+    disk.rename(away)
     try:
         yield
     finally:
-        away.rename(places.disk)
+        away.rename(disk)
 
 
 def restart(source: Region) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.soak.application import Application
-from lib.soak.nodes import CHECKOUT, Places, SoakNode, outage, restart, rotate
+from lib.soak.nodes import CHECKOUT, Places, SoakNode, outage, restart, rotate, unmounted
 from lib.soak.oracle import Journal, Terms
 from lib.soak.scenario import STEPS, Act, Scenario
 
@@ -25,6 +26,8 @@ SOON = timedelta(minutes=15)
 CRAWL = timedelta(seconds=30)
 ROWS = 120
 SNAPSHOTS_KEPT = 2
+DAY = timedelta(days=1)
+REFUSED = 10
 
 
 class BrokenError(Exception):
@@ -60,14 +63,20 @@ class Soak:
         ended = ", ".join(f"{kind} {how} {count}" for (kind, how), count in sorted((self.jobs - jobs).items()))
         return f"day {number:3d} {at.date()}  {ended}  | {acts or 'nothing befell it'}"
 
-    def check(self, *options: str, store: Path | None = None) -> dict[str, Any]:
-        """Run the checker, apart from everything else. Raises BrokenError with what it found."""
+    def check(self, *options: str) -> None:
+        """Run the checker on every store, apart from everything else. Raises BrokenError with what it found."""
+        for store in (self.places.disk, self.places.second):
+            if store.exists():
+                self.check_store(store, store.name, *options)
+
+    def check_store(self, store: Path, name: str, *options: str) -> None:
+        """Run the checker on one store, or a copy of it; what was seen there before is kept by its name."""
         done = subprocess.run(
             [
                 sys.executable,
                 "-I",
                 Path(__file__).parent / "oracle.py",
-                *self._seen(store or self.places.disk),
+                *self._seen(store, name),
                 *options,
             ],
             stdin=subprocess.DEVNULL,
@@ -83,7 +92,6 @@ class Soak:
         if "--census" not in options:
             self.checks.update({name: count for name, count in found.items() if name != "faults"})
             self.checks["checks"] += 1
-        return found
 
     def attest(self) -> None:
         """Have it signed that nothing is left of those whose deadline was a day ago. Raises BrokenError when it is not
@@ -99,13 +107,14 @@ class Soak:
                 self.checks["attestations"] += 1
                 self.checks["late"] += issued["attestation"]["late"]
 
-    def _seen(self, store: Path) -> list[str]:
+    def _seen(self, store: Path, name: str) -> list[str]:
         folder = self.places.folder
         also = [folder / name / part for name in ("one", "two") for part in ("state", "spool", "status.html")]
         also += [folder / "one.log", folder / "two.log"]
         options = {
             "--recover": CHECKOUT / "scripts" / "recover",
             "--journal": self.application.journal.path,
+            "--seen": folder / f"seen-{name}",
             "--identity": folder / "drill.identity",
             "--passphrase-file": folder / "drill.passphrase",
             "--out": folder / "recovered",
@@ -125,6 +134,8 @@ class Soak:
         with ExitStack() as stack:
             if any(act.what == "store-gone" for act in acts):
                 stack.enter_context(outage(self.places))
+            elif any(act.what == "second-gone" for act in acts):
+                stack.enter_context(unmounted(self.places, self.places.second))
             self._advance(to)
             for act in acts:
                 self._do(act)
@@ -157,6 +168,41 @@ class Soak:
                 self.keeper.start()
             case "second-keeper-stops":
                 self.stop(self.keeper)
+            case "migrate":
+                application.migrate()
+            case "hold" | "release":
+                self._hold(act.tenant, released=act.what == "release")
+            case "replicate":
+                self.one.run("replicate", "be", "--from", "disk", "--to", "second")
+            case "clock-back" | "clock-ahead":
+                self._refused_with(-2 * DAY if act.what == "clock-back" else 400 * DAY)
+
+    def _hold(self, tenant: str, *, released: bool) -> None:
+        review = (self.places.clock.now() + 30 * DAY).date().isoformat()
+        if released:
+            self.one.run("tenant", "release", "be", tenant, "CASE-1")
+        else:
+            self.one.run("tenant", "hold", "be", tenant, "CASE-1", "--review", review)
+        self.application.held(tenant, released=released)
+
+    def _refused_with(self, ahead: timedelta) -> None:
+        """Nothing is dated where this machine's clock alone is wrong; what has nothing to do may say so."""
+        before = set(self._dated())
+        for command in ("backup", "purge", "expire"):
+            status, said = self.one.status_with_wrong_clock(ahead.total_seconds(), command, "be")
+            if status != REFUSED and (status or command == "backup"):
+                raise BrokenError(f"7: {command} ends with {status} where the clock is {ahead} ahead: {said}")
+        now = self.places.clock.now()
+        for path in set(self._dated()) - before:  # by the daemons, which run beside
+            body = json.loads(path.read_bytes().partition(b"\n")[0])
+            if abs(datetime.fromisoformat(body.get("at") or body["published"]) - now) > DAY:
+                raise BrokenError(f"7: '{path}' is dated by a clock that is {ahead} ahead")
+
+    def _dated(self) -> Iterator[Path]:
+        """Give every entry of the ledger and every record on the stores."""
+        for root in (self.places.disk, self.places.second):
+            yield from root.glob("be/ledger/*.json")
+            yield from root.glob("be/snapshots/*/*")
 
     def stop(self, node: SoakNode) -> None:
         """Raises BrokenError when it does not end as it should."""
@@ -170,7 +216,7 @@ class Soak:
         time.sleep(delay)
 
     def _advance(self, to: datetime) -> None:
-        self.places.clock.advance(to, self.places.disk)
+        self.places.clock.advance(to, self.places.disk, self.places.second)
 
     def _settle(self) -> None:
         """Until nothing is at work; what waits for time to pass gets some, a little at a time."""

@@ -40,6 +40,7 @@ def checker(world: World) -> Checker:
         store=world.places.disk,
         recover=CHECKOUT / "scripts" / "recover",
         journal=world.journal,
+        seen=world.journal,
         identity=world.folder / "drill.identity",
         passphrase_file=world.folder / "drill.passphrase",
         out=world.folder.with_name("recovered"),

@@ -15,7 +15,7 @@ from doubles.paths import ROOT
 def test_a_week_of_everything_keeps_every_promise() -> None:
     """Departures, outages, restarts and kills: what is on the store then is what was promised, and nothing is left."""
     done = subprocess.run(
-        [ROOT / "scripts" / "soak", "--seed", "2", "--days", "7", "--json", "--verbose"],
+        [ROOT / "scripts" / "soak", "--seed", "2", "--days", "7", "--plain", "--json", "--verbose"],
         env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "BACKUPD_PYTHON": sys.executable},
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -18,6 +18,8 @@ from types import ModuleType
 from typing import Any
 
 FILE = os.environ.get("SOAK_OFFSET", "")
+WRONG = timedelta(seconds=float(os.environ.get("SOAK_WRONG", "0")))
+"""By how much this machine's clock alone is ahead of the others."""
 QUICK = 0.1
 """Seconds: the daemon looks so often whether time has passed."""
 MONTH = 30 * 86_400
@@ -33,7 +35,7 @@ def shifted(real: datetime) -> datetime:
 
 def clock(module: Any) -> None:
     """What everything but PostgreSQL and file systems takes for the time."""
-    module.SystemClock.now = lambda _self: shifted(datetime.now(UTC))
+    module.SystemClock.now = lambda _self: shifted(datetime.now(UTC)) + WRONG
     module.SystemClock.monotonic = lambda _self: time.monotonic() + offset()
     module.SystemClock.sleep = lambda _self, seconds: time.sleep(min(seconds, QUICK))
 
