@@ -35,6 +35,7 @@ from backupd.planning.incarnations import IncarnationKey, TenantStates, fold
 from backupd.planning.lifecycle import ClockDates
 from backupd.planning.retention import RetentionPolicy
 from backupd.repository.ledger import Chain, read_chain
+from backupd.repository.marks import LONGEST_REMOVAL
 from backupd.repository.repository import Repository
 from backupd.repository.state.keyring_cache import KeyringCache
 from backupd.seal import suite
@@ -105,6 +106,8 @@ class World:
         self.under_way: dict[str, UnderWay] = {}
         self.kept = self.time.now
         """When the keeper last ran to its end."""
+        self.broken_off = self.time.now - DAY
+        """When one was last killed, or lost a store."""
         self.counter = 0
         self._epochs: dict[tuple[str, str], int] = {}
         self._seen, self._folded = Chain(REGION, self.repository), dict[int, TenantStates]()
@@ -271,6 +274,8 @@ class World:
             clean = self._keep(fuse)
         except (Killed, StoreGoneError):
             clean = False
+        if not clean:
+            self.broken_off = self.time.now
         self.see_purges()
         for name, objects in before.items():
             self.observer.compare(name, objects, began)
@@ -292,10 +297,15 @@ class World:
                     expiry.execute(expiry.plan())
             except StoreError as error:
                 errors.append(error)
-        unexpected = [error for error in errors if not isinstance(error, StoreGoneError)]
+        unexpected = [error for error in errors if not isinstance(error, self._expected())]
         assert not unexpected, [(type(error), error.message) for error in unexpected]
         assert not done.refused, done.refused
         return not errors
+
+    def _expected(self) -> tuple[type[Exception], ...]:
+        """What may stand in a keeper's way: stores that are away, and for an hour the marks of one that was killed."""
+        marked = self.time.now - self.broken_off < LONGEST_REMOVAL + 2 * TOLERANCE
+        return (StoreGoneError, BusyError) if marked else (StoreGoneError,)
 
     def _place(self, fuse: KillingFuse) -> LedgerPlace:
         return LedgerPlace(
