@@ -51,9 +51,9 @@ class JobHistory:
         def write(database: sqlite3.Connection) -> None:
             database.execute("INSERT INTO run VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
             database.execute(
-                "DELETE FROM run WHERE kind = ?1 AND region = ?2 AND id <= (SELECT id FROM run WHERE kind = ?1 AND"
-                " region = ?2 ORDER BY id DESC LIMIT 1 OFFSET ?3)",
-                (key.kind, key.region, _KEPT),
+                "DELETE FROM run WHERE kind = :kind AND region = :region AND id <= (SELECT id FROM run"
+                " WHERE kind = :kind AND region = :region ORDER BY id DESC LIMIT 1 OFFSET :kept)",
+                {"kind": key.kind, "region": key.region, "kept": _KEPT},
             )
 
         self._with(write)
