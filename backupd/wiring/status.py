@@ -125,7 +125,7 @@ def notify_findings(context: Context) -> Iterator[Finding]:
             yield (
                 ("notify", "heartbeat" if fault.startswith("notify.heartbeat") else "urls"),
                 fault,
-                "Write one URL a line, as https://github.com/caronc/apprise/wiki spells it; a heartbeat is one of http.",
+                "Write one URL a line, as https://github.com/caronc/apprise/wiki has it; of a heartbeat, one of http.",
             )
 
 
