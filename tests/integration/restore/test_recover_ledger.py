@@ -62,7 +62,7 @@ def test_what_was_purged_is_left_out_aloud(place: Place, taken: str) -> None:
     assert result.returncode == 0, result.stderr
     assert "left out, as purged: 1 segment" in result.stderr
     assert place.tenants() == {"beta"}
-    assert "1 segments were purged" in (place.folder / "out/app/README.txt").read_text()
+    assert "left out, as purged: 1 segment" in (place.folder / "out/app/README.txt").read_text()
 
 
 def test_what_is_gone_without_an_entry_is_damage(place: Place) -> None:
