@@ -143,7 +143,7 @@ def test_a_purge_is_kept_by_all_readers_of_an_old_copy(reading: Reading, recover
             assert not report.noted
         status, told, tenants = reading.recovered(recover, root)
         assert (status, tenants) == (0, set(TENANTS) - {"3"}), told
-        assert "1 segments were purged" in told
+        assert "left out, as purged: 1 segment" in told
 
 
 def test_the_same_removal_without_the_ledger_is_damage_to_all_readers(reading: Reading, recover: Recover) -> None:
