@@ -267,7 +267,7 @@ def test_a_class_too_old_is_left_out(reading: Reading, recover: Recover) -> None
         assert (report.aged, report.purged, report.exact, report.rows) == (5, 0, False, 0)
     root = reading.copy("now")
     status, told, tenants = reading.recovered(recover, root)
-    assert (status, tenants, "5 segments expired" in told) == (0, set(), True)
+    assert (status, tenants, "as expired with the age of their class: 5 segments" in told) == (0, set(), True)
     shutil.rmtree(root / "ledger")
     assert not reading.verify(root).clean
     with pytest.raises(DamageError), reading.restored(root):
