@@ -1,4 +1,4 @@
-"""Take sections out of a pack: the same header, a new map, and the sections that stay, each byte for byte.
+"""Take sections out of a pack, or put them back: the same header, a new map, and all others byte for byte.
 
 The new pack is made beside the old one and renamed over it, so at every instant one of the two is there; who was
 interrupted does it again. A pack of which no section is left keeps its header and map: a record may name it, and only
@@ -10,7 +10,7 @@ they say whose sections are gone (FORMAT.md §2).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -76,12 +76,34 @@ def take_out(keeper: Keeper, store: str, header: PackHeader, choose: Choice) -> 
     return TakenOut(len(gone), sum(header.rows[index].length for index in gone), gone)
 
 
-def _pieces(before: PresenceMap, after: PresenceMap) -> Iterator[Piece]:
+def put_back(keeper: Keeper, store: str, header: PackHeader, sections: Mapping[int, bytes]) -> int:
+    """Put sections back into the pack with this header on a store, by their places; returns the bytes that it lacked.
+
+    The caller has compared each with its hash in the header. Raises DamageError for a pack whose size is not that of
+    its header, map and sections, or one that is not right afterwards; ObjectMissingError; BusyError when another keeper
+    holds its mark for too long; and the store's errors: then the store has either the old pack or the new one.
+    """
+    repository = keeper.stores[store]
+    name = layout.pack_name(header.context.generation, header.sha256)
+    with rewrite_marked(repository.store, name, keeper.random(16).hex(), keeper.clock) as still_mine:
+        pack = reopened(repository.store, OpenPack(name, header, PresenceMap.full(header)))
+        fresh = {at: data for at, data in sections.items() if at not in pack.there}
+        if not fresh:
+            return 0
+        _require_size(repository, pack.there, name)
+        whole = PresenceMap.of(header, {*pack.there.there, *fresh})
+        still_mine()
+        repository.store.recompose(name, list(_pieces(pack.there, whole, fresh)), pack.there.pack_size)
+        _require_right(keeper, repository, pack.there, OpenPack(name, header, whole), fresh)
+    return sum(map(len, fresh.values()))
+
+
+def _pieces(before: PresenceMap, after: PresenceMap, fresh: Mapping[int, bytes] | None = None) -> Iterator[Piece]:
     yield Kept(0, len(before.header.raw), bytes.fromhex(before.header.sha256))
     yield after.raw
     for index in after.there:
         row = before.header.rows[index]
-        yield Kept(before.offsets[index], row.length, row.sha256)
+        yield fresh[index] if fresh and index in fresh else Kept(before.offsets[index], row.length, row.sha256)
 
 
 def _require_size(repository: Repository, there: PresenceMap, name: ObjectName) -> None:
@@ -125,17 +147,19 @@ def _size_of(repository: Repository, name: ObjectName) -> int:
     return seen.size
 
 
-def _require_right(keeper: Keeper, repository: Repository, before: PresenceMap, wanted: OpenPack) -> None:
+def _require_right(
+    keeper: Keeper, repository: Repository, before: PresenceMap, wanted: OpenPack, fresh: Collection[int] = ()
+) -> None:
     """Raise DamageError unless the pack, read again, has the map that was wanted, and its sections in their places.
 
-    Read whole are the first section of every stretch that was moved as one, and the last of all: so a stretch in a
-    wrong place shows without reading everything.
+    Read whole are the `fresh` sections, the first one of every stretch that was moved as one, and the last of all: so a
+    stretch in a wrong place shows without reading everything.
     """
     found = repository.pack(wanted.header.context.generation, wanted.header.sha256)
     if found.there.raw != wanted.there.raw:
         raise DamageError(f"'{wanted.name}' was replaced, and has not the map that it was given")
     _require_size(repository, found.there, found.name)
-    moved = [found.section(index) for index in _ends(before, found.there)]
+    moved = [found.section(index) for index in sorted({*_ends(before, found.there), *fresh})]
     for section, right in in_parallel(lambda one: _has_its_hash(repository, one), moved, keeper.threads):
         if not right.result():
             raise DamageError(

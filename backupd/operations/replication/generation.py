@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from backupd.errors import UNSOUND, DamageError
@@ -90,7 +91,7 @@ class GenerationCopy:
             self._explained(copying.target),
             copying.threads,
         )
-        self._losses += target.losses(self._needs, self._needs.users())
+        self._losses += self._put_back(target.losses(self._needs, self._needs.users()))
         # 4. What a purge or an expiry took meanwhile, on any store, does not stay.
         self._judge(purges.catch_up())
         # 5. Records, after a look that all they need is there.
@@ -121,11 +122,35 @@ class GenerationCopy:
         for sha256, why in self._copier.packs(self._generation, self._marked(wanted)).items():
             self._losses.append(Loss(frozenset(users[sha256]), why))
 
+    def _put_back(self, losses: Iterable[Loss]) -> list[Loss]:
+        """Put back what the target's packs lack of the origin's: an expiry there took it before this was needed.
+
+        Returns what is lacking still.
+        """
+        left: list[Loss] = []
+        lacking: dict[ObjectHash, list[Loss]] = {}
+        for loss in losses:
+            if loss.section is None:
+                left.append(loss)
+            else:
+                lacking.setdefault(loss.section[0], []).append(loss)
+        for sha256, theirs in lacking.items():
+            self._keep_marked()
+            try:
+                places = {loss.section[1] for loss in theirs if loss.section is not None}
+                self._copier.put_back(self._generation, sha256, places)
+            except UNSOUND as error:
+                left += [replace(loss, why=error.message) for loss in theirs]
+        return left
+
     def _marked(self, wanted: Iterable[WantedPack]) -> Iterator[WantedPack]:
         for one in wanted:
-            if self._copying.keeper.clock.monotonic() > self._mark_old:
-                self._mark()
+            self._keep_marked()
             yield one
+
+    def _keep_marked(self) -> None:
+        if self._copying.keeper.clock.monotonic() > self._mark_old:
+            self._mark()
 
     def _mark(self) -> None:
         keeper, fresh = self._copying.keeper, ExitStack()

@@ -28,6 +28,8 @@ class Loss:
     why: str
     segment: Pseudonym | None = None
     """The segment whose it is: a purge of it explains the loss. None where that is unknown, or explains nothing."""
+    section: tuple[ObjectHash, int] | None = None
+    """Pack and place of a section that is not in its pack, where that is what is lacking."""
 
 
 @dataclass(slots=True)
@@ -103,6 +105,7 @@ class NeedsSurvey:
             elif self.explained.is_aged(self.generation, listing.class_of(row.place), exported):
                 continue
             elif at not in pack.there:
-                yield Loss(user, f"'{pack.section(at).where}' is missing", row.segment)
+                section = pack.header.sha256, at
+                yield Loss(user, f"'{pack.section(at).where}' is missing", row.segment, section)
             elif row.place in listing.shredded:
                 yield Loss(user, f"no keyring has the key of segment {row.segment}", row.segment)

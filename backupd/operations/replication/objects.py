@@ -18,6 +18,7 @@ from typing import IO, NamedTuple
 from backupd.errors import UNSOUND, DamageError, ObjectMissingError, RefusedError, SpoolFullError
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RunId, SnapshotName
 from backupd.model.text import parse_stamp
+from backupd.operations.keeper.pack_rewrite import put_back
 from backupd.operations.keeper.types import Keeper
 from backupd.parallel import in_parallel
 from backupd.planning.ledger_facts import standing_recipients
@@ -73,6 +74,8 @@ class Replication:
     """Sentences about damage at the origin; snapshots that need what is damaged were not copied."""
 
 
+_AT_ONCE = 16 << 20
+"""Bytes of sections that are put back into a pack at once."""
 _LOOKS = 3
 """Times that a pack is copied at most when its map has changed each time."""
 
@@ -105,6 +108,26 @@ class Copier:
             except (DamageError, ObjectMissingError) as error:
                 lost[one.sha256] = error.message
         return lost
+
+    def put_back(self, generation: GenerationId, sha256: ObjectHash, places: Collection[int]) -> None:
+        """Put sections of the origin's pack back into the target's, in which they are not.
+
+        Raises DamageError for one that the origin lacks, or has damaged; the errors of `pack_rewrite.put_back`.
+        """
+        copying = self._copying
+        pack = copying.source.pack(generation, sha256)
+        for batch in _batches(pack, places):
+            sections = {at: self._section(pack, at) for at in batch}
+            self._count(put_back(copying.keeper, copying.target, pack.header, sections))
+
+    def _section(self, pack: OpenPack, at: int) -> bytes:
+        section = pack.section(at)
+        data = (
+            self._copying.source.store.get(pack.name, section.offset, section.row.length) if at in pack.there else b""
+        )
+        if hashlib.sha256(data).digest() != section.row.sha256:
+            raise DamageError(f"'{section.where}' is missing on both stores, or damaged on the origin")
+        return bytes(data)
 
     def documents(self) -> None:
         """Copy attestations and reports that the target lacks."""
@@ -170,6 +193,21 @@ class Copier:
     def counted(self, size: int) -> None:
         """Count something small, of `size` bytes, that another class copied."""
         self._count(size)
+
+
+def _batches(pack: OpenPack, places: Collection[int]) -> Iterator[list[int]]:
+    """Divide sections so that those of a batch fit into memory together, or there is but one."""
+    batch: list[int] = []
+    size = 0
+    for at in sorted(places):
+        length = pack.header.rows[at].length
+        if batch and size + length > _AT_ONCE:
+            yield batch
+            batch, size = [], 0
+        batch.append(at)
+        size += length
+    if batch:
+        yield batch
 
 
 def _write(file: IO[bytes], piece: bytes | memoryview) -> None:

@@ -21,11 +21,12 @@ from fix_handmade_keeper import DAY, make_handmade_keeper, named, notes
 from backupd.errors import BackupdError, RefusedError, StoreGoneError
 from backupd.model.ids import ObjectName
 from backupd.model.ledger import ExpiryBegan, PurgeBegan, Replicated
+from backupd.model.ranges import from_ranges
 from backupd.operations.keeper.purge import purge_due
 from backupd.operations.keeper.rekey import rekey
 from backupd.operations.keeper.types import Keeper
 from backupd.operations.ledger import Book, LedgerPlace
-from backupd.operations.replication import Copying, Replication, replicate
+from backupd.operations.replication import Copying, Replication, objects, replicate
 from backupd.operations.verify import Scope, Tools, verify
 from backupd.planning.verify import parse_share
 from backupd.repository import layout
@@ -392,6 +393,17 @@ def sections_of(pair: Pair, store: str, tenant: str) -> list[tuple[OpenPack, int
     return [(section.pack, section.at) for (segment, _), section in found.items() if segment == wanted]
 
 
+def needed_by(pair: Pair, name: str) -> set[tuple[str, int]]:
+    """The sections that a snapshot of the second store refers to, by pack and place."""
+    record = next(pair.repository.record(one) for one in pair.repository.snapshots() if one == name)
+    return {
+        (sha256, at)
+        for sha256, *ranges in record.packs
+        for one in ranges
+        for at in from_ranges(one, len(pair.repository.pack(record.generation, sha256).header.rows))
+    }
+
+
 def test_a_section_missing_at_the_origin_keeps_back_who_needs_it(pair: Pair) -> None:
     """Until the ledger explains it; then the pack is copied as it is: the same header, and its own map."""
     pair.crowd()
@@ -434,18 +446,51 @@ def test_a_purge_that_only_began_is_obeyed(pair: Pair) -> None:
         assert (pair.root / pack.name).read_bytes() == b"".join((pack.header.raw, pack.there.raw, *parts))
 
 
-def test_a_pack_there_with_fewer_sections_is_damage(pair: Pair) -> None:
-    """What stands at the target is not put anew, and a record that needs more of it is not copied."""
+@pytest.mark.parametrize("at_once", [1, 1 << 24])
+def test_a_pack_there_with_fewer_sections_gets_them_back(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """An expiry there took them before a later snapshot of the origin needed them: these, and no others, come back."""
+    monkeypatch.setattr(objects, "_AT_ONCE", at_once)
+    pair.crowd()
+    pair.run()
+    newest = pair.repository.snapshots()[-1]
+    lone = needed_by(pair, newest)
+    for name in pair.repository.snapshots()[:-1]:
+        lone -= needed_by(pair, name)
+    generation = pair.repository.record(newest).generation
+    (pair.root / layout.record_name(generation, newest)).unlink()
+    for sha256 in {sha256 for sha256, _ in lone}:
+        pack = pair.repository.pack(generation, sha256)
+        take_out(pair.cellar.inner, pack, [at for at in pack.there.there if (sha256, at) in lone][1:])
+    before = {pack.name: pack.there.raw for pack in pair.packs()}
+    done = pair.run()
+    assert (done.snapshots, done.damage) == ([newest], [])
+    assert before != {pack.name: pack.there.raw for pack in pair.packs()}
+    assert (pair.repository.snapshots()[-1], pair.verify()) == (newest, [])
+
+
+def test_a_section_that_both_stores_lack_keeps_back_who_needs_it(pair: Pair) -> None:
+    """Nor is one put back that is damaged at the origin; what stands at the target stays as it is."""
     pair.crowd()
     pair.run()
     (pack, at), *_ = sections_of(pair, "cellar", "ada")
     newest = pair.repository.snapshots()[-1]
     (pair.root / layout.record_name(pack.header.context.generation, newest)).unlink()
     take_out(pair.cellar.inner, pair.repository.pack(pack.header.context.generation, pack.header.sha256), [at])
+    whole = pair.handmade.keeper.stores["disk"].pack(pack.header.context.generation, pack.header.sha256)
+    path, offset = pair.handmade.root / pack.name, whole.section(at).offset
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+    before = pair.files()
     done = pair.run()
     assert (done.snapshots, len(done.damage)) == ([], 1)
-    assert f"'{pack.name}, section {at}' is missing" in done.damage[0]
     assert newest in done.damage[0]
+    assert f"'{pack.name}, section {at}' is missing on both stores, or damaged on the origin" in done.damage[0]
+    assert {name: data for name, data in pair.files().items() if name.startswith("packs/")} == {
+        name: data for name, data in before.items() if name.startswith("packs/")
+    }
 
 
 def test_a_keyring_there_with_fewer_lines_is_damage(pair: Pair) -> None:
