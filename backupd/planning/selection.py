@@ -34,6 +34,8 @@ class Selection:
     classes: frozenset[str] = frozenset()
     tables: tuple[str, ...] = ()
     """Shell-style patterns over `schema.table`."""
+    if_there: bool = False
+    """Whether a pattern beside others may fit no table: a drill also asks for what a purge should have taken."""
 
     @property
     def everything(self) -> bool:
@@ -56,7 +58,9 @@ class Selection:
         return not self.tables or any(fnmatchcase(f"{schema}.{table}", pattern) for pattern in self.tables)
 
     def unfit(self, tables: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-        """Return the patterns that fit none of these tables, given by schema and name."""
+        """Return the patterns that have to fit, and fit none of these tables, given by schema and name."""
+        if self.if_there:
+            return ()
         names = [f"{schema}.{table}" for schema, table in tables]
         return tuple(one for one in self.tables if not any(fnmatchcase(name, one) for name in names))
 

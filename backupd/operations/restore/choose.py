@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from backupd.errors import UNSOUND, BackupdError, DamageError, KeyRefusedError, ObjectMissingError, RefusedError
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest
 
 
+_SHORT = len("20300101T000000Z-") + 8
+"""Characters of a snapshot's name that messages show."""
+
+
 def read_history(repository: Repository, environment: RestoreEnvironment) -> LedgerHistory:
     """Read the store's ledger.
 
@@ -54,6 +59,19 @@ def read_history(repository: Repository, environment: RestoreEnvironment) -> Led
     return LedgerHistory(repository, seen, environment.store)
 
 
+@contextmanager
+def naming(snapshot: SnapshotName) -> Iterator[None]:
+    """Have damage that is found within the block name the snapshot it was found in, and say what else there is."""
+    try:
+        yield
+    except DamageError as error:
+        raise DamageError(
+            f"in snapshot {snapshot[:_SHORT]}: {error.message}",
+            hint=f"{error.hint} Another store may have it whole (--store NAME), an older --snapshot not need it, and "
+            "`backupd verify` names all that is damaged.".lstrip(),
+        ) from error
+
+
 def choose(
     request: RestoreRequest, repository: Repository, environment: RestoreEnvironment, history: LedgerHistory
 ) -> OpenedChoice:
@@ -68,8 +86,9 @@ def choose(
     record = records[name]
     if name in history.explained.expired:
         environment.trace.emit(Warned("this snapshot has expired", hint="Some of its objects may be missing already."))
-    keys, sections = generations.keys(record.generation), read_sections(repository, record)
-    facts = _segments(record, sections, keys, history.explained)
+    with naming(name):
+        keys, sections = generations.keys(record.generation), read_sections(repository, record)
+        facts = _segments(record, sections, keys, history.explained)
     choice = decide(wanted, SelectionFacts(records, history.explained, facts))
     return OpenedChoice(
         choice.snapshot,

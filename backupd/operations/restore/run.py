@@ -14,17 +14,16 @@ there, and the next one names it. Into plain files it is the same, with a folder
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from backupd.errors import BackupdError, DamageError, UsageError
-from backupd.model.ids import SnapshotName
+from backupd.errors import BackupdError, UsageError
 from backupd.model.ledger import Restored
 from backupd.model.text import counted
 from backupd.operations.ledger.history import LedgerHistory
 from backupd.operations.phases import Phases
-from backupd.operations.restore.choose import choose, read_history
+from backupd.operations.restore.choose import choose, naming, read_history
 from backupd.operations.restore.contents import SnapshotContents
 from backupd.operations.restore.database import DatabaseBuilder
 from backupd.operations.restore.files import FolderWriter
@@ -33,9 +32,6 @@ from backupd.planning.restore import RestorePlan
 from backupd.postgres.target.pg_restore import FOREIGN_KEYS, SchemaArchive, joined_schema
 from backupd.repository.repository import Repository
 from backupd.trace import Trace, Warned
-
-_SHORT = len("20300101T000000Z-") + 8
-"""Characters of a snapshot's name that messages show."""
 
 if TYPE_CHECKING:
     from backupd.operations.restore.opened_choice import OpenedChoice
@@ -94,19 +90,6 @@ def restore(
         seconds=phases.seconds(),
         noted=note_restore(choice, request, environment),
     )
-
-
-@contextmanager
-def naming(snapshot: SnapshotName) -> Iterator[None]:
-    """Have damage that is found within the block name the snapshot it was found in, and say what else there is."""
-    try:
-        yield
-    except DamageError as error:
-        raise DamageError(
-            f"in snapshot {snapshot[:_SHORT]}: {error.message}",
-            hint=f"{error.hint} Another store may have it whole (--store NAME), an older --snapshot not need it, and "
-            "`backupd verify` names all that is damaged.".lstrip(),
-        ) from error
 
 
 def _snapshot(choice: OpenedChoice, contents: SnapshotContents, plan: RestorePlan, schema: SchemaArchive) -> Snapshot:

@@ -101,7 +101,8 @@ class Soak:
             if life not in self.attested and now > Terms().deadline(due) + timedelta(days=1):
                 self.attested.add(life)
                 try:
-                    issued = self.one.run("tenant", "attest", "be", due["tenant"], "--life", str(due["incarnation"]))
+                    which = ("--incarnation", str(due["incarnation"]))
+                    issued = self.one.run("tenant", "attest", "be", due["tenant"], *which)
                 except RuntimeError as error:
                     raise BrokenError(f"5: {error}") from None
                 self.checks["attestations"] += 1

@@ -184,5 +184,5 @@ def test_files_of_another_user_in_the_state_are_a_fault(sound: NodeFolder) -> No
     (state / "be").mkdir(parents=True)
     subprocess.run(["chown", "nobody", state], check=True)
     found = doctor(sound, status=3)["state", "node.state_dir"]
-    assert "1 file in" in found["message"]
+    assert found["message"].endswith('1 file that its owner "nobody" does not own, and cannot use')
     assert "chown -R nobody" in found["hint"]

@@ -21,7 +21,7 @@ from backupd.model.ids import RegionName, SnapshotName, TenantId
 from backupd.operations.attestation.issue import _refuse
 from backupd.operations.keeper.prove import RegionProof
 from backupd.operations.keeper.rekey import Rekeying
-from backupd.operations.restore.run import naming
+from backupd.operations.restore.choose import naming
 from backupd.operations.tenants.standing import TenantStanding
 from backupd.planning.deadlines import prove
 from backupd.planning.incarnations import IncarnationKey, State

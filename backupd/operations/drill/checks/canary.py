@@ -80,7 +80,8 @@ def _second(
     whole = len(tasks) == len(compared.tasks)
     tables = [glob.escape(f"{task.table.name.schema}.{task.table.name.table}") for task in tasks]
     ours = scene.subject.tenant
-    selection = Selection(frozenset() if ours is None else frozenset({ours}), tables=() if whole else tuple(tables))
+    tenants = frozenset[str]() if ours is None else frozenset({ours})
+    selection = Selection(tenants, tables=() if whole else tuple(tables), if_there=True)
     alone = ours is not None or not any(task.expected.keys() - {canary.tenant} for task in tasks)
     try:
         source = again(selection, _purged_too(scene, canary.segments))
