@@ -211,7 +211,7 @@ class Examination:
             yield _line(area, "schedule", DiagnosisResult.WELL, "what is due keeps what is promised")
 
     def _notifications(self, patients: Sequence[Patient]) -> Iterator[Diagnosis]:
-        from backupd.wiring.status import monitoring_settings
+        from backupd.wiring.status import monitoring_settings, notify_hint
 
         area, notify = DiagnosisArea.NOTIFICATIONS, self.context.config.notify
         if not notify.urls:
@@ -225,8 +225,7 @@ class Examination:
             return
         settings = monitoring_settings(patient.context, self.regions)
         for fault in settings.faults:
-            hint = "Write one URL a line, as https://github.com/caronc/apprise/wiki spells it."
-            yield _line(area, "notify", DiagnosisResult.FAULT, fault, hint)
+            yield _line(area, "notify", DiagnosisResult.FAULT, fault, notify_hint(fault))
         failures: Mapping[str, str] | None = None
         if self.notify and settings.targets:
             from backupd.operations.monitoring.messages import SendAttempts, test_message

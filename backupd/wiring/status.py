@@ -118,6 +118,13 @@ def monitoring_settings(context: Context, regions: Sequence[RegionName]) -> Sett
     )
 
 
+def notify_hint(fault: str) -> str:
+    """Return what to do about a fault that `monitoring_settings` found."""
+    if fault.startswith("notify.heartbeat"):
+        return "Write one URL a line, each of which begins with http:// or https://."
+    return "Write one URL a line, as https://github.com/caronc/apprise/wiki spells it."
+
+
 def notify_findings(context: Context) -> Iterator[Finding]:
     """Yield what is wrong with the files of URLs that this process was given: each target by its file and line."""
     if context.config.notify.urls or context.config.notify.heartbeat:
@@ -125,7 +132,7 @@ def notify_findings(context: Context) -> Iterator[Finding]:
             yield (
                 ("notify", "heartbeat" if fault.startswith("notify.heartbeat") else "urls"),
                 fault,
-                "Write one URL a line, as https://github.com/caronc/apprise/wiki has it; of a heartbeat, one of http.",
+                notify_hint(fault),
             )
 
 

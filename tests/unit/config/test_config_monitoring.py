@@ -10,7 +10,7 @@ from doubles.samples.example_config import EXAMPLE
 from backupd.config.faults import ConfigFaultsError
 from backupd.config.load import parse
 from backupd.wiring.context import Context
-from backupd.wiring.status import notify_findings
+from backupd.wiring.status import notify_findings, notify_hint
 
 LISTEN = 'listen = "127.0.0.1:9840"'
 URLS = '# urls = ["credential:notify.urls"]'
@@ -66,3 +66,9 @@ def test_a_target_that_cannot_be_sent_to_is_a_fault(tmp_path: Path) -> None:
         (("notify", "heartbeat"), "notify.heartbeat[0]:1 is no URL that can be used"),
     ]
     assert "hunter2" not in repr(found)
+
+
+def test_a_wrong_url_is_told_what_it_should_be() -> None:
+    """A heartbeat is asked by HTTP; a message goes to whatever apprise knows."""
+    assert notify_hint("notify.heartbeat: /x, line 1: no URL").endswith("http:// or https://.")
+    assert "apprise" in notify_hint("notify.urls: /x, line 1: no URL")
