@@ -131,7 +131,7 @@ class HandmadeKeeper(KeptFolder):
         made.repository.put_keyring(ids, writer.render(stamp(self.clock.now()), made.signer))
         return layout.keyring_name(ids.generation, ids.run)
 
-    def life(self, tenant: str, scope: str = "") -> IncarnationKey:
+    def incarnation(self, tenant: str, scope: str = "") -> IncarnationKey:
         return IncarnationKey(self.tenant(tenant), 1, scope)
 
     def tenant(self, name: str) -> TenantId:
@@ -140,11 +140,11 @@ class HandmadeKeeper(KeptFolder):
     def erase(self, tenant: str) -> None:
         now = self.clock.now()
         dates = ClockDates(now, now + 3 * DAY, now)
-        self.keeper.book.append(lambda lives: lifecycle.erase(lives, self.tenant(tenant), dates))
+        self.keeper.book.append(lambda states: lifecycle.erase(states, self.tenant(tenant), dates))
 
     def purge(self, tenant: str) -> Purged:
         with Purging(self.keeper) as purging:
-            done = purging.purge(self.life(tenant))
+            done = purging.purge(self.incarnation(tenant))
             for error in purging.errors.values():
                 raise error
             return done[0]

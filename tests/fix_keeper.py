@@ -43,7 +43,7 @@ class KeeperRegion:
     def tenant(self, name: str) -> TenantId:
         return self.keeper.tags.tenant_id(name)
 
-    def life(self, name: str, incarnation: int = 1, scope: str = "") -> IncarnationKey:
+    def incarnation(self, name: str, incarnation: int = 1, scope: str = "") -> IncarnationKey:
         return IncarnationKey(self.tenant(name), incarnation, scope)
 
     def purge(self, key: IncarnationKey) -> list[Purged]:

@@ -303,7 +303,7 @@ PROMISES = {
     "A tenant is gone from every copy by its deadline": (
         "laws/test_lifecycle_machine.py::TestLifecycle",
         MACHINE,
-        "integration/tenants/test_purge_growth.py::test_a_life_that_grows_loses_what_the_ledger_lists_all_the_same",
+        "integration/tenants/test_purge_growth.py::test_an_incarnation_that_grows_loses_what_the_ledger_lists_all_the_same",
     ),
     "Nothing of another tenant changes": (
         "integration/tenants/test_purge.py::test_a_purge_takes_one_tenant_and_nothing_else",

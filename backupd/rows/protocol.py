@@ -41,7 +41,7 @@ class Setup(_Message, frozen=True, tag=True):
     tenant_key: bytes
     """The key of `TenantTags`, by which the worker names segments itself: with thousands, asking takes longer."""
     own_clocks: list[str]
-    lives: dict[str, tuple[int, bool]]
+    incarnations: dict[str, tuple[int, bool]]
     """See `SegmentNames`: incarnation, and whether it was purged."""
     last_section: int
     """The highest number of a section in the generation so far."""

@@ -10,7 +10,7 @@ from backupd.model.ids import ClassTag, DatabaseTag, GenerationId, Pseudonym, Se
 from backupd.seal.tags import TenantTags
 
 
-class Life(NamedTuple):
+class NewestIncarnation(NamedTuple):
     """The newest incarnation of a tenant in one scope, as the ledger has it."""
 
     incarnation: int
@@ -34,8 +34,8 @@ class SegmentNames:
     """The database's real name."""
     own_clocks: Collection[str]
     """Data classes with an incarnation of their own."""
-    lives: Mapping[str, Life]
-    """Tenants whom the ledger does not leave in their first life, by `life_key`."""
+    incarnations: Mapping[str, NewestIncarnation]
+    """Tenants whom the ledger does not leave in their first incarnation, by `incarnation_key`."""
     _common: dict[str, tuple[ClassTag, DatabaseTag]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -46,11 +46,11 @@ class SegmentNames:
         who, incarnation = tags.tenant_id(tenant), 0
         if tenant is not None:
             scope = data_class if data_class in self.own_clocks else ""
-            life = self.lives.get(life_key(who, scope))
-            if life is not None and life.purged:
+            newest = self.incarnations.get(incarnation_key(who, scope))
+            if newest is not None and newest.purged:
                 return None
             # A tenant that comes back gets new segments: nothing is added to those of its old incarnation.
-            incarnation = 1 if life is None else life.incarnation
+            incarnation = 1 if newest is None else newest.incarnation
         found = SegmentTags(tags.tenant_tag(self.generation, who, incarnation), *self._tags_of_all(data_class))
         return NamedSegment(tags.pseudonym(self.generation, found), found)
 
@@ -64,6 +64,6 @@ class SegmentNames:
         return found
 
 
-def life_key(tenant: TenantId, scope: str) -> str:
-    """Return the key of a tenant's life in `SegmentNames.lives`; the scope is a data class, or empty for all others."""
+def incarnation_key(tenant: TenantId, scope: str) -> str:
+    """Return a tenant's key in `SegmentNames.incarnations`; the scope is a data class, or empty for all others."""
     return f"{tenant} {scope}"

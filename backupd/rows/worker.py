@@ -28,7 +28,7 @@ from backupd.rows.packer import SectionJob
 from backupd.rows.packer_process import fork_packer, wait_for_the_end
 from backupd.rows.protocol import BytesTask, CloseSegments, CommandTask, CopyTask, Setup
 from backupd.rows.psql import BLOCK, Psql
-from backupd.rows.segment_names import Life, SegmentNames
+from backupd.rows.segment_names import NewestIncarnation, SegmentNames
 from backupd.rows.tenant_chunker import Chunker, Cut, contents, pieces
 from backupd.seal.tags import TenantTags
 
@@ -156,7 +156,7 @@ def _names(setup: Setup) -> SegmentNames:
         generation=GenerationId(setup.generation),
         database=setup.database,
         own_clocks=setup.own_clocks,
-        lives={key: Life(*life) for key, life in setup.lives.items()},
+        incarnations={key: NewestIncarnation(*incarnation) for key, incarnation in setup.incarnations.items()},
     )
 
 

@@ -71,7 +71,7 @@ def make(folder: Path, database: Database) -> None:
         snapshots[region.backup(database).snapshot] = content(database)
     now = made.clock.now()
     dates = ClockDates(now, now + timedelta(days=3), now)
-    made.book.append(lambda lives: lifecycle.erase(lives, made.tenant(PURGED), dates))
+    made.book.append(lambda states: lifecycle.erase(states, made.tenant(PURGED), dates))
     done = purge_due(made.keeper)
     assert not [*done.errors, *done.refused]
     database.sql(*THIRD)

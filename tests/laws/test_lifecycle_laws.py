@@ -52,37 +52,41 @@ def dates(day: int, window: int, purge: int) -> ClockDates:
 
 
 def purge(tenant: TenantId, scope: str, number: int) -> Command:
-    """What the keeper does of its own: the step that is next, of a life that is due on day `number`."""
+    """What the keeper does of its own: the step that is next, of an incarnation that is due on day `number`."""
 
-    def decide(lives: TenantStates) -> list[Event]:
-        life = lives.current(tenant, scope)
-        if life.purge is None:
+    def decide(states: TenantStates) -> list[Event]:
+        incarnation = states.current(tenant, scope)
+        if incarnation.purge is None:
             ref = (GENERATION, Pseudonym(f"{number:032x}"))
-            began = PurgeBegan(**life.key._asdict(), segments=[ref], stores=["near"])
-            return [began] if life in lives.due(at(number)) else []
+            began = PurgeBegan(**incarnation.key._asdict(), segments=[ref], stores=["near"])
+            return [began] if incarnation in states.due(at(number)) else []
         steps: dict[State, Event] = {
-            State.PURGING: Shredded(**life.key._asdict(), store="near", keyrings=1),
-            State.UNREADABLE: Cleared(**life.key._asdict(), store="near", objects=1, bytes=1),
+            State.PURGING: Shredded(**incarnation.key._asdict(), store="near", keyrings=1),
+            State.UNREADABLE: Cleared(**incarnation.key._asdict(), store="near", objects=1, bytes=1),
         }
-        return [steps[life.state]] if life.state in steps else []
+        return [steps[incarnation.state]] if incarnation.state in steps else []
 
     return decide
 
 
 spoken: st.SearchStrategy[tuple[int, Command]] = st.one_of(
     st.builds(
-        lambda t, s, d: (d, lambda lives: lifecycle.unsubscribe(lives, t, dates(d, 40, 20), s)), tenants, scopes, days
+        lambda t, s, d: (d, lambda states: lifecycle.unsubscribe(states, t, dates(d, 40, 20), s)), tenants, scopes, days
     ),
-    st.builds(lambda t, s, d: (d, lambda lives: lifecycle.erase(lives, t, dates(d, 40, 1), s)), tenants, scopes, days),
-    st.builds(lambda t, s, d: (d, lambda lives: lifecycle.resubscribe(lives, t, s)), tenants, scopes, days),
     st.builds(
-        lambda t, to, d: (d, lambda lives: lifecycle.move(lives, t, dates(d, 40, 20), to)),
+        lambda t, s, d: (d, lambda states: lifecycle.erase(states, t, dates(d, 40, 1), s)), tenants, scopes, days
+    ),
+    st.builds(lambda t, s, d: (d, lambda states: lifecycle.resubscribe(states, t, s)), tenants, scopes, days),
+    st.builds(
+        lambda t, to, d: (d, lambda states: lifecycle.move(states, t, dates(d, 40, 20), to)),
         tenants,
         st.sampled_from(["nl", "de"]),
         days,
     ),
-    st.builds(lambda t, r, d: (d, lambda lives: lifecycle.hold(lives, t, r, at(d + 90))), tenants, references, days),
-    st.builds(lambda t, r, d: (d, lambda lives: lifecycle.release(lives, t, r, at(d + 7))), tenants, references, days),
+    st.builds(lambda t, r, d: (d, lambda states: lifecycle.hold(states, t, r, at(d + 90))), tenants, references, days),
+    st.builds(
+        lambda t, r, d: (d, lambda states: lifecycle.release(states, t, r, at(d + 7))), tenants, references, days
+    ),
     st.builds(lambda t, s, d: (d, purge(t, s, d)), tenants, scopes, days),
 )
 histories = st.lists(spoken, max_size=14).map(lambda told: sorted(told, key=lambda one: one[0]))
@@ -102,15 +106,15 @@ def entry(seq: int, day: int, *events: Event) -> LedgerEntry:
 def written(history: list[tuple[int, Command]]) -> list[LedgerEntry]:
     """The ledger that these commands make; what is refused leaves nothing."""
     entries: list[LedgerEntry] = []
-    lives = TenantStates()
+    states = TenantStates()
     for day, command in history:
         try:
-            events = command(lives)
+            events = command(states)
         except RefusedError:
             continue
         if events:
             entries.append(entry(len(entries) + 1, day, *events))
-            lives = fold(entries[-1:], lives)
+            states = fold(entries[-1:], states)
     return entries
 
 
@@ -118,13 +122,13 @@ def written(history: list[tuple[int, Command]]) -> list[LedgerEntry]:
 def test_every_command_is_idempotent(history: list[tuple[int, Command]], last: tuple[int, Command]) -> None:
     """Said twice, it is so already: the second time answers with nothing, and refuses nothing it allowed."""
     entries = written(history)
-    lives = fold(entries)
+    states = fold(entries)
     try:
-        events = last[1](lives)
+        events = last[1](states)
     except RefusedError:
         return
     day = max(last[0], 60)
-    again = fold([entry(len(entries) + 1, day, *events)], lives) if events else lives
+    again = fold([entry(len(entries) + 1, day, *events)], states) if events else states
     life_event = events and isinstance(events[0], PurgeBegan | Shredded)
     assert life_event or last[1](again) == []
 
@@ -138,15 +142,15 @@ def test_folding_in_pieces_is_folding_the_whole(history: list[tuple[int, Command
 
 @given(histories)
 def test_a_purge_is_never_decided_for_whom_it_must_not_be(history: list[tuple[int, Command]]) -> None:
-    """Whoever is due is marked, past the date, held by nobody, and the newest life of its tenant."""
-    lives = fold(written(history))
+    """Whoever is due is marked, past the date, held by nobody, and the newest incarnation of its tenant."""
+    states = fold(written(history))
     for day in range(0, 120, 5):
-        for life in lives.due(at(day)):
-            assert life.state is State.MARKED
-            assert life.clock is not None
-            assert life.clock.purge_by <= at(day)
-            assert not lives.held(life.key.tenant)
-            assert lives.current(life.key.tenant, life.key.scope) == life
+        for incarnation in states.due(at(day)):
+            assert incarnation.state is State.MARKED
+            assert incarnation.clock is not None
+            assert incarnation.clock.purge_by <= at(day)
+            assert not states.held(incarnation.key.tenant)
+            assert states.current(incarnation.key.tenant, incarnation.key.scope) == incarnation
 
 
 @given(histories, spoken)
@@ -159,15 +163,15 @@ def test_dates_never_move_silently(history: list[tuple[int, Command]], last: tup
     except RefusedError:
         return
     after = fold([entry(len(entries) + 1, 60, *events)], before)
-    for key, life in before.incarnations.items():
-        if life.clock is None or after.incarnations[key].clock is None:
-            assert life.clock == after.incarnations[key].clock or any(
+    for key, incarnation in before.incarnations.items():
+        if incarnation.clock is None or after.incarnations[key].clock is None:
+            assert incarnation.clock == after.incarnations[key].clock or any(
                 isinstance(one, Unsubscribed | ErasureRequested | Moved | Resubscribed) for one in events
             )
             continue
-        if before.deadline(life) < after.deadline(after.incarnations[key]):
+        if before.deadline(incarnation) < after.deadline(after.incarnations[key]):
             assert any(isinstance(one, Released) for one in events)
-        if before.purge_by(life) < after.purge_by(after.incarnations[key]):
+        if before.purge_by(incarnation) < after.purge_by(after.incarnations[key]):
             assert any(isinstance(one, Released) for one in events)
     for name, hold in before.holds.items():
         assert after.holds[name].since == hold.since
@@ -178,10 +182,10 @@ def test_a_purge_that_began_is_never_forgotten(history: list[tuple[int, Command]
     """Nothing that follows takes a segment out of a purge, not even an event nobody could have decided."""
     entries = written(history)
     before = fold(entries)
-    for key, life in before.incarnations.items():
-        if life.purge is None:
+    for key, incarnation in before.incarnations.items():
+        if incarnation.purge is None:
             continue
-        known = life.key._asdict()
+        known = incarnation.key._asdict()
         strange: dict[str, Event] = {
             "resubscribed": Resubscribed(**known),
             "returned": Returned(**known),
@@ -190,11 +194,11 @@ def test_a_purge_that_began_is_never_forgotten(history: list[tuple[int, Command]
         }
         after = fold([entry(len(entries) + 1, 60, *(strange[word] for word in also))], before)
         assert after.incarnations[key].purge is not None
-        assert life.purge.segments <= after.incarnations[key].purge.segments
+        assert incarnation.purge.segments <= after.incarnations[key].purge.segments
 
 
 def test_no_event_is_lost_in_any_state() -> None:
-    """Each event about a life shows in it, whatever came before."""
+    """Each event about an incarnation shows in it, whatever came before."""
     key = IncarnationKey(ADA, 1)
     told = {name: stamp(at(1)) for name in ("since", "deadline", "purge_by")}
     ref = (GENERATION, Pseudonym("1" * 32))
@@ -207,9 +211,9 @@ def test_no_event_is_lost_in_any_state() -> None:
     ]
     for before in clock:
         began = PurgeBegan(**key._asdict(), segments=[ref], stores=["near", "far"])
-        life = fold([entry(1, 1, *before, began)]).incarnations[key]
-        assert (life.state, life.purge and life.purge.segments) == (State.PURGING, {ref})
-        assert (life.clock is None) == (not before or isinstance(before[0], Held))
+        incarnation = fold([entry(1, 1, *before, began)]).incarnations[key]
+        assert (incarnation.state, incarnation.purge and incarnation.purge.segments) == (State.PURGING, {ref})
+        assert (incarnation.clock is None) == (not before or isinstance(before[0], Held))
         steps: list[Event] = [
             kind(**key._asdict(), store=store, **more)
             for store in ("near", "far")
@@ -230,7 +234,7 @@ def test_no_event_is_lost_in_any_state() -> None:
 @given(st.integers(0, 40), st.integers(0, 20))
 def test_a_request_to_erase_is_heard_behind_a_release(released: int, asked: int) -> None:
     """A hold that ends leaves time to purge; a tenant that asks to be erased need not wait for it."""
-    lives = fold(
+    states = fold(
         [
             entry(1, 0, *lifecycle.unsubscribe(TenantStates(), ADA, dates(0, 40, 20))),
             entry(2, 0, Held(tenant=ADA, hold="CASE-1", review=stamp(at(90)))),
@@ -238,19 +242,19 @@ def test_a_request_to_erase_is_heard_behind_a_release(released: int, asked: int)
         ]
     )
     day = released + asked
-    events = lifecycle.erase(lives, ADA, dates(day, 40, 1))
-    after = fold([entry(4, day, *events)], lives)
-    life, was = after.current(ADA), lives.current(ADA)
-    assert after.purge_by(life) == min(at(day + 1), lives.purge_by(was))
-    assert after.deadline(life) <= lives.deadline(was)
+    events = lifecycle.erase(states, ADA, dates(day, 40, 1))
+    after = fold([entry(4, day, *events)], states)
+    incarnation, was = after.current(ADA), states.current(ADA)
+    assert after.purge_by(incarnation) == min(at(day + 1), states.purge_by(was))
+    assert after.deadline(incarnation) <= states.deadline(was)
 
 
 def test_a_move_elsewhere_is_told() -> None:
     """The region a tenant moves to can be corrected; the dates stay those of the first move."""
-    lives = fold([entry(1, 0, *lifecycle.move(TenantStates(), ADA, dates(0, 40, 20), "nl"))])
-    assert lifecycle.move(lives, ADA, dates(3, 40, 20), "nl") == []
-    after = fold([entry(2, 3, *lifecycle.move(lives, ADA, dates(3, 40, 20), "de"))], lives)
-    clock, first = after.current(ADA).clock, lives.current(ADA).clock
+    states = fold([entry(1, 0, *lifecycle.move(TenantStates(), ADA, dates(0, 40, 20), "nl"))])
+    assert lifecycle.move(states, ADA, dates(3, 40, 20), "nl") == []
+    after = fold([entry(2, 3, *lifecycle.move(states, ADA, dates(3, 40, 20), "de"))], states)
+    clock, first = after.current(ADA).clock, states.current(ADA).clock
     assert clock is not None
     assert first is not None
     assert (clock.to, clock.deadline, clock.purge_by) == ("de", first.deadline, first.purge_by)
@@ -258,6 +262,6 @@ def test_a_move_elsewhere_is_told() -> None:
 
 def test_a_hold_with_a_new_review_keeps_what_it_kept() -> None:
     """The review moves; the instant the hold began, which says what it keeps, does not."""
-    lives = fold([entry(1, 0, *lifecycle.hold(TenantStates(), ADA, "CASE-1", at(30)))])
-    after = fold([entry(2, 20, *lifecycle.hold(lives, ADA, "CASE-1", at(60)))], lives)
+    states = fold([entry(1, 0, *lifecycle.hold(TenantStates(), ADA, "CASE-1", at(30)))])
+    after = fold([entry(2, 20, *lifecycle.hold(states, ADA, "CASE-1", at(60)))], states)
     assert (after.holds[ADA, "CASE-1"].since, after.holds[ADA, "CASE-1"].review) == (at(0), at(60))

@@ -88,7 +88,7 @@ def show(
     tenant_id = tenant_of(context, name, tenant, is_id=is_id)
     with watched(context.clock, quiet=as_json) as trace, open_book(context, name, trace) as book:
         now, gap = context.clock.now(), deletion_budget(context, name).expiry_gap
-        found = [standing(book.states, life, now, gap) for life in incarnations_of(book.states, tenant_id)]
+        found = [standing(book.states, one, now, gap) for one in incarnations_of(book.states, tenant_id)]
         past = history(book, tenant_id)
         known = book.states.knows(tenant_id)
     lines = [line for one in found for line in standing_lines(one)]
@@ -222,20 +222,20 @@ def attest(
         check_new(out)
     locations = {store: context.config.stores[store].location for store in context.stores_of(name)}
     with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
-        issued = run(keeper, _life_of(keeper.book.states, tenant_id, data_class, incarnation), locations)
+        issued = run(keeper, _incarnation_of(keeper.book.states, tenant_id, data_class, incarnation), locations)
     if out is not None:
         write_new(out, issued.document)
     value = {"sha256": issued.sha256, "attestation": issued.attestation}
     return Reply(value, _issued_lines(issued, out)).print(as_json=as_json)
 
 
-def _life_of(lives: TenantStates, tenant: TenantId, scope: str, incarnation: int | None) -> IncarnationKey:
+def _incarnation_of(states: TenantStates, tenant: TenantId, scope: str, incarnation: int | None) -> IncarnationKey:
     """Return the incarnation to attest: the one of this number, or the last one that was purged."""
     from backupd.planning.incarnations import IncarnationKey
 
     if incarnation is not None:
         return IncarnationKey(tenant, incarnation, scope)
-    purged = [life.key for life in lives.of(tenant) if life.key.scope == scope and life.purged]
+    purged = [one.key for one in states.of(tenant) if one.key.scope == scope and one.purged]
     if not purged:
         raise RefusedError(
             f"the purge of tenant {tenant} has not begun", hint="`backupd tenant show` tells how it stands."

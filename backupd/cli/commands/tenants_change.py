@@ -250,11 +250,11 @@ def _asked(context: Context, region: str, tenant: str, options: TenantOptions) -
 def _preview(asked: _Asked, change: TenantChange) -> tuple[TenantStanding, Reply]:
     """Return what the change would do: the tenant's dates after it, and all that is on the stores now."""
     from backupd.cli.tenant_lines import location_lines
-    from backupd.operations.keeper.locate import locate_life
+    from backupd.operations.keeper.locate import locate_incarnation
 
     with asked.keeper() as keeper:
         desk = replace(desk_of(asked.context, asked.region, keeper), dry_run=True)
-        found = locate_life(keeper, desk.budget, change(desk, asked.tenant).life)
+        found = locate_incarnation(keeper, desk.budget, change(desk, asked.tenant).incarnation)
     value = {"changed": False, "tenant": found.standing, "purged": (), "dry_run": True, "incarnations": (found,)}
     leaving = found.standing.purge_by is not None
     head = "this is how it would stand, and what would go:" if leaving else "this is how it would stand:"
@@ -272,9 +272,9 @@ def _change(asked: _Asked, change: TenantChange, *, purge: bool) -> int:
         purged: Sequence[Purged] = ()
         if purge:
             with Purging(keeper) as purging:
-                purged = purging.purge(changed.life.key)
+                purged = purging.purge(changed.incarnation.key)
                 errors = dict(purging.errors)
-            changed = Changed(changed.events, keeper.book.states.incarnations[changed.life.key])
+            changed = Changed(changed.events, keeper.book.states.incarnations[changed.incarnation.key])
         _reply(desk, changed, purged).print(as_json=asked.options.as_json)
     for store, error in errors.items():
         output.print_lines([f"{store}: {error.message}", f"  {error.hint}"], sys.stderr)
@@ -284,7 +284,7 @@ def _change(asked: _Asked, change: TenantChange, *, purge: bool) -> int:
 def _reply(desk: TenantDesk, changed: Changed, purged: object) -> Reply:
     from backupd.operations.tenants.standing import standing
 
-    stands = standing(desk.book.states, changed.life, desk.clock.now(), desk.budget.expiry_gap)
+    stands = standing(desk.book.states, changed.incarnation, desk.clock.now(), desk.budget.expiry_gap)
 
     def lines() -> Iterator[str]:
         if not changed.events:

@@ -84,13 +84,13 @@ class _Evidence:
     locations: Mapping[str, str]
 
 
-def _purge_of(lives: TenantStates, key: IncarnationKey) -> Purge:
-    life = lives.incarnations.get(key)
-    if life is None or life.purge is None:
+def _purge_of(states: TenantStates, key: IncarnationKey) -> Purge:
+    incarnation = states.incarnations.get(key)
+    if incarnation is None or incarnation.purge is None:
         raise RefusedError(
             f"the purge of tenant {key.tenant} has not begun", hint="Only what was purged can be attested."
         )
-    return life.purge
+    return incarnation.purge
 
 
 def _refuse(key: IncarnationKey, items: list[str]) -> None:
@@ -167,9 +167,9 @@ def _published(keeper: Keeper, facts: PurgeEvidence, attestation: Attestation) -
     for name in sorted(keeper.stores):
         keeper.stores[name].put_document(layout.attestation_name(sha256), document)
 
-    def decide(lives: TenantStates) -> list[Event]:
-        life = lives.incarnations.get(facts.key)
-        if life is None or life.purge != facts.purge:
+    def decide(states: TenantStates) -> list[Event]:
+        incarnation = states.incarnations.get(facts.key)
+        if incarnation is None or incarnation.purge != facts.purge:
             raise RefusedError(
                 f"the purge of tenant {facts.key.tenant} went on meanwhile", hint="Ask again; nothing was attested."
             )

@@ -21,7 +21,7 @@ from backupd.repository.ledger import Chain, read_chain
 from backupd.repository.own_ledger import read_own
 from backupd.repository.repository import Repository
 from backupd.repository.state.index import Generation, Index
-from backupd.rows.segment_names import Life, SegmentNames, life_key
+from backupd.rows.segment_names import NewestIncarnation, SegmentNames, incarnation_key
 from backupd.seal import suite
 from backupd.seal.tags import TenantTags
 from backupd.store.server import server_time
@@ -116,16 +116,16 @@ class LedgerStanding:
 
     def names(self, generation: GenerationId, database: str) -> SegmentNames:
         """Return the names of a database's segments; the database is given by its real name."""
-        lives = {
-            life_key(tenant, scope): Life(life.key.incarnation, life.purged)
+        incarnations = {
+            incarnation_key(tenant, scope): NewestIncarnation(incarnation.key.incarnation, incarnation.purged)
             for tenant, scope in {(key.tenant, key.scope) for key in self.states.incarnations}
-            if (life := self.states.current(tenant, scope)).purged or life.key.incarnation > 1
+            if (incarnation := self.states.current(tenant, scope)).purged or incarnation.key.incarnation > 1
         }
-        return SegmentNames(self.tags, generation, database, self.own_clocks, lives)
+        return SegmentNames(self.tags, generation, database, self.own_clocks, incarnations)
 
     def purged(self, generation: GenerationId) -> set[Pseudonym]:
         """Return the segments of a generation whose purge has begun."""
-        purges = (life.purge for life in self.states.incarnations.values() if life.purge)
+        purges = (one.purge for one in self.states.incarnations.values() if one.purge)
         return {pseudonym for purge in purges for place, pseudonym in purge.segments if place == generation}
 
     def removals_since(self, seq: int) -> bool:

@@ -179,7 +179,7 @@ def _setups(node: Node, started: Client, exported: ExportedSnapshot, spool: Path
             chunk_key=generation.chunk_key,
             tenant_key=names.tags.key,
             own_clocks=sorted(names.own_clocks),
-            lives=dict(names.lives),
+            incarnations=dict(names.incarnations),
             last_section=onto.index.last_number(),
             compression_level=node.compression_level,
             spool=str(spool),

@@ -332,9 +332,9 @@ class Unread:
 
 def _routing(names: SegmentNames) -> list[object]:
     """Return what the names of segments follow from, besides data class and tenant, and how text is written."""
-    lives = sorted((key, list(life)) for key, life in names.lives.items())
+    incarnations = sorted((key, list(incarnation)) for key, incarnation in names.incarnations.items())
     own = [names.database, names.tags.region, names.tags.key.hex(), sorted(names.own_clocks)]
-    return [*own, lives, sorted(TEXT.items())]
+    return [*own, incarnations, sorted(TEXT.items())]
 
 
 @dataclass(frozen=True, slots=True)

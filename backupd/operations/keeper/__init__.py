@@ -1,1 +1,1 @@
-"""The role that removes: purges lives, expires snapshots, looks whether they are gone."""
+"""The role that removes: purges incarnations, expires snapshots, looks whether they are gone."""

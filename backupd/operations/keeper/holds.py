@@ -136,18 +136,18 @@ class HoldPins:
 
 def find_pins(keeper: Keeper, cache: KeyringCache) -> HoldPins:
     """Find the segments of held tenants in every generation."""
-    lives = keeper.book.states
+    states = keeper.book.states
     began: dict[TenantId, datetime] = {}
-    for hold in lives.holds.values():
+    for hold in states.holds.values():
         if hold.released is None:
             began[hold.tenant] = max(hold.since, began.get(hold.tenant, hold.since))
-    gone = {ref for life in lives.incarnations.values() if life.purge for ref in life.purge.segments}
+    gone = {ref for one in states.incarnations.values() if one.purge for ref in one.purge.segments}
     segments: dict[GenerationId, dict[Pseudonym, datetime]] = {}
     structure: dict[GenerationId, frozenset[Pseudonym]] = {}
     for generation in cache.generations() if began else ():
         of_generation = segments.setdefault(generation, {})
         for tenant, since in began.items():
-            newest = max((life.key.incarnation for life in lives.of(tenant)), default=1)
+            newest = max((one.key.incarnation for one in states.of(tenant)), default=1)
             for incarnation in range(1, newest + 1):
                 tag = keeper.tags.tenant_tag(generation, tenant, incarnation)
                 of_generation.update(

@@ -15,7 +15,7 @@ from backupd.model.documents import Record
 from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName, TenantId
 from backupd.model.text import parse_stamp
 from backupd.operations.keeper.holds import NamedSections
-from backupd.operations.keeper.life_segments import find_segments
+from backupd.operations.keeper.incarnation_segments import find_segments
 from backupd.operations.keeper.server_snapshots import holds_key, holds_section
 from backupd.operations.keeper.types import Keeper
 from backupd.operations.tenants.standing import TenantStanding, incarnations_of, standing
@@ -89,14 +89,14 @@ def locate_tenant(
 
     One that nothing knows, as `search_for_tenant` finds, has the state `unknown`.
     """
-    found = [locate_life(keeper, budget, life) for life in incarnations_of(keeper.book.states, tenant)]
+    found = [locate_incarnation(keeper, budget, one) for one in incarnations_of(keeper.book.states, tenant)]
     if known:
         return found
     rule = "unknown: no ledger entry, no keyring and no query names it"
     return [replace(one, standing=replace(one.standing, state=State.UNKNOWN), rule=rule) for one in found]
 
 
-def locate_life(keeper: Keeper, budget: DeletionBudget, life: Incarnation) -> TenantLocation:
+def locate_incarnation(keeper: Keeper, budget: DeletionBudget, incarnation: Incarnation) -> TenantLocation:
     """Look on every store for one incarnation, which need not stand in the ledger as it is given.
 
     A store that does not answer is one of the places that nobody saw. Raises StoreGoneError when none answers.
@@ -105,7 +105,7 @@ def locate_life(keeper: Keeper, budget: DeletionBudget, life: Incarnation) -> Te
     unseen: list[Unseen] = []
     for name in keeper.stores:
         try:
-            found = _on_store(keeper, name, life), list(_unfinished(keeper, name))
+            found = _on_store(keeper, name, incarnation), list(_unfinished(keeper, name))
         except OUT_OF_REACH:
             unseen.append(Unseen("away", name))
         else:
@@ -114,17 +114,19 @@ def locate_life(keeper: Keeper, budget: DeletionBudget, life: Incarnation) -> Te
     if all(one.kind == "away" for one in unseen) and len(unseen) == len(keeper.stores):
         raise StoreGoneError("no store of the region answers", hint="Nothing can be said of where the tenant is.")
     now = keeper.clock.now()
-    stands = standing(keeper.book.states, life, now, budget.expiry_gap)
-    gone_by, rule = _gone_by(life, stands, budget, now)
-    places = (*unseen, *_said(keeper, life))
-    return TenantLocation(stands, tuple(copies), _unreadable_since(life), gone_by, rule, places)
+    stands = standing(keeper.book.states, incarnation, now, budget.expiry_gap)
+    gone_by, rule = _gone_by(incarnation, stands, budget, now)
+    places = (*unseen, *_said(keeper, incarnation))
+    return TenantLocation(stands, tuple(copies), _unreadable_since(incarnation), gone_by, rule, places)
 
 
-def _on_store(keeper: Keeper, name: str, life: Incarnation) -> list[Copy]:
+def _on_store(keeper: Keeper, name: str, incarnation: Incarnation) -> list[Copy]:
     """Look on one store for an incarnation. Raises the store's errors, and those of what cannot be believed."""
     with KeyringCache.opened(keeper.cache_path(name), keeper.repository, keeper.tags) as cache:
         _refresh(keeper, name, cache)
-        refs = set(find_segments(keeper, cache, life.key)) | set(life.purge.segments if life.purge else ())
+        refs = set(find_segments(keeper, cache, incarnation.key)) | set(
+            incarnation.purge.segments if incarnation.purge else ()
+        )
         return _copies(keeper, name, cache, refs)
 
 
@@ -140,12 +142,12 @@ def _unfinished(keeper: Keeper, name: str) -> Iterator[Unseen]:
             yield Unseen(kind, name, number)
 
 
-def _said(keeper: Keeper, life: Incarnation) -> Iterator[Unseen]:
+def _said(keeper: Keeper, incarnation: Incarnation) -> Iterator[Unseen]:
     """Yield copies that somebody declared, in the ledger or in the configuration."""
     retired = keeper.book.states.retired
     yield from (Unseen("retired", name) for name in sorted(retired.keys() - keeper.stores.keys()))
-    done = life.purge is not None and life.state in (State.CLEARED, State.ATTESTED)
-    for copy in declared_copies(life.purge, keeper.rules.copies) if life.purge and done else ():
+    done = incarnation.purge is not None and incarnation.state in (State.CLEARED, State.ATTESTED)
+    for copy in declared_copies(incarnation.purge, keeper.rules.copies) if incarnation.purge and done else ():
         yield Unseen("declared", copy.copy, until=parse_stamp(copy.until))
     if not done:
         yield from (Unseen("declared", name) for name in sorted(keeper.rules.copies))
@@ -224,31 +226,34 @@ def _named(
     return found
 
 
-def _unreadable_since(life: Incarnation) -> datetime | None:
-    if life.purge is None or not life.purge.stores <= life.purge.shredded.keys():
+def _unreadable_since(incarnation: Incarnation) -> datetime | None:
+    if incarnation.purge is None or not incarnation.purge.stores <= incarnation.purge.shredded.keys():
         return None
-    return max(life.purge.shredded.values(), default=life.purge.began)
+    return max(incarnation.purge.shredded.values(), default=incarnation.purge.began)
 
 
 def _gone_by(
-    life: Incarnation, stands: TenantStanding, budget: DeletionBudget, now: datetime
+    incarnation: Incarnation, stands: TenantStanding, budget: DeletionBudget, now: datetime
 ) -> tuple[datetime | None, str]:
     if stands.holds:
         return None, f"held by {', '.join(stands.holds)}: no date until the hold is released"
-    if life.state is State.ACTIVE or stands.deadline is None:
+    if incarnation.state is State.ACTIVE or stands.deadline is None:
         window = _days(budget.window)
         return None, f"active: no date; {window} after unsubscribing at the latest nothing is left"
-    if life.purge is None:
+    if incarnation.purge is None:
         return (
             stands.deadline,
             f"{stands.cause} on {_day(stands.since)}: purged by {_day(stands.purge_by)}, gone by the deadline",
         )
-    if life.purge.stores <= life.purge.absent.keys():
-        seen = max((at for at, _ in life.purge.absent.values()), default=life.purge.began)
-        return seen, f"purged on {_day(life.purge.began)}, seen to be gone everywhere"
-    rest = max(life.purge.began, max(life.purge.cleared.values(), default=now)) + budget.aging
+    if incarnation.purge.stores <= incarnation.purge.absent.keys():
+        seen = max((at for at, _ in incarnation.purge.absent.values()), default=incarnation.purge.began)
+        return seen, f"purged on {_day(incarnation.purge.began)}, seen to be gone everywhere"
+    rest = max(incarnation.purge.began, max(incarnation.purge.cleared.values(), default=now)) + budget.aging
     late = min(max(rest, now), stands.deadline) if now <= stands.deadline else rest
-    return late, f"purged on {_day(life.purge.began)}: gone when the stores' own snapshots of before have aged out"
+    return (
+        late,
+        f"purged on {_day(incarnation.purge.began)}: gone when the stores' own snapshots of before have aged out",
+    )
 
 
 def _day(instant: datetime | None) -> str:
@@ -293,10 +298,10 @@ def _in_record(
         tenant
         for tenant in late
         if any(
-            one.pseudonym in segments
-            for life in (keeper.book.states.of(tenant) or [keeper.book.states.current(tenant)])
-            for one in cache.of_tenant(
-                record.generation, keeper.tags.tenant_tag(record.generation, tenant, life.key.incarnation)
+            listed.pseudonym in segments
+            for one in (keeper.book.states.of(tenant) or [keeper.book.states.current(tenant)])
+            for listed in cache.of_tenant(
+                record.generation, keeper.tags.tenant_tag(record.generation, tenant, one.key.incarnation)
             )
         )
     }

@@ -22,7 +22,7 @@ from backupd.errors import BackupdError, BusyError, DamageError, RefusedError, S
 from backupd.model.ids import ObjectName
 from backupd.model.ledger import Absent, Cleared, Event, Observed, SegmentRef, Shredded
 from backupd.operations.keeper.guards import check_clock, check_number
-from backupd.operations.keeper.life_segments import beginnings, check_growth, find_segments, forgery
+from backupd.operations.keeper.incarnation_segments import beginnings, check_growth, find_segments, forgery
 from backupd.operations.keeper.removal import clear, shred
 from backupd.operations.keeper.server_snapshots import (
     SnapshotHoldings,
@@ -116,40 +116,42 @@ class Purging:
         refused: dict[IncarnationKey, RefusedError] = {}
         grown: dict[IncarnationKey, RefusedError] = {}
         found: dict[IncarnationKey, set[SegmentRef]] = {}
-        lives = self._keeper.book.states
-        for key, life in self._due(lives, keys, refused).items():
+        states = self._keeper.book.states
+        for key, incarnation in self._due(states, keys, refused).items():
             segments = self.find(key)
-            if errors := check_growth(life, segments, confirmed):
+            if errors := check_growth(incarnation, segments, confirmed):
                 grown[key] = errors[0]
             else:
                 found[key] = segments
-        fresh = [key for key in found if lives.incarnations[key].purge is None]
+        fresh = [key for key in found if states.incarnations[key].purge is None]
         try:
             self._check_clocks(needed=bool(fresh))
         except RefusedError as error:
             refused |= dict.fromkeys(fresh, error)
 
-        def decide(lives: TenantStates) -> list[Event]:
-            going = self._due(lives, found.keys() - refused.keys(), refused)
-            return beginnings(((life, found[key]) for key, life in sorted(going.items())), {*self._keeper.stores})
+        def decide(states: TenantStates) -> list[Event]:
+            going = self._due(states, found.keys() - refused.keys(), refused)
+            return beginnings(
+                ((incarnation, found[key]) for key, incarnation in sorted(going.items())), {*self._keeper.stores}
+            )
 
         while self._keeper.book.append(decide):
             pass  # more than one entry holds
         return PurgesBegun(refused, grown)
 
     def _due(
-        self, lives: TenantStates, keys: Iterable[IncarnationKey], refused: dict[IncarnationKey, RefusedError]
+        self, states: TenantStates, keys: Iterable[IncarnationKey], refused: dict[IncarnationKey, RefusedError]
     ) -> dict[IncarnationKey, Incarnation]:
         """Return those that are to be purged now; the others are added to `refused`."""
-        due = {life.key for life in lives.due(self._keeper.clock.now())}
+        due = {one.key for one in states.due(self._keeper.clock.now())}
         going: dict[IncarnationKey, Incarnation] = {}
         for key in keys:
-            life = lives.incarnations.get(key)
-            if life is None or (life.purge is None and key not in due):
+            incarnation = states.incarnations.get(key)
+            if incarnation is None or (incarnation.purge is None and key not in due):
                 hint = "See `backupd tenant show`."
                 refused[key] = RefusedError(f"tenant {key.tenant} is not due to be purged", hint=hint)
             else:
-                going[key] = life
+                going[key] = incarnation
         return going
 
     def _check_clocks(self, *, needed: bool) -> None:
@@ -336,7 +338,7 @@ def check_shrunk(
 
 
 def _purged(book: Book) -> set[SegmentRef]:
-    return {ref for life in book.states.incarnations.values() if life.purge for ref in life.purge.segments}
+    return {ref for one in book.states.incarnations.values() if one.purge for ref in one.purge.segments}
 
 
 def _unexplained(keyring: Keyring, book: Book, store: str, cache: KeyringCache) -> str | None:
@@ -352,11 +354,11 @@ def _unexplained(keyring: Keyring, book: Book, store: str, cache: KeyringCache) 
     return None
 
 
-def _purge_of(lives: TenantStates, key: IncarnationKey) -> Purge:
-    life: Incarnation = lives.incarnations[key]
-    if life.purge is None:
+def _purge_of(states: TenantStates, key: IncarnationKey) -> Purge:
+    incarnation: Incarnation = states.incarnations[key]
+    if incarnation.purge is None:
         raise RefusedError(f"the purge of tenant {key.tenant} has not begun")
-    return life.purge
+    return incarnation.purge
 
 
 _STRAGGLING: timedelta = 3 * LONGEST_RUN
@@ -415,21 +417,21 @@ def purge_due(keeper: Keeper, confirmed: int | None = None) -> PurgeRun:
 
 def plan_purges(keeper: Keeper, purging: Purging) -> PurgePlan:
     """Decide which purges to begin, to finish, and to repeat now."""
-    lives, now = keeper.book.states, keeper.clock.now()
-    begun = [life for life in lives.incarnations.values() if life.purge is not None]
-    unfinished = [life.key for life in begun if _unfinished(life, now)]
+    states, now = keeper.book.states, keeper.clock.now()
+    begun = [one for one in states.incarnations.values() if one.purge is not None]
+    unfinished = [one.key for one in begun if _unfinished(one, now)]
     late = [
-        life.key
-        for life in begun
-        if life.key not in unfinished
-        and life.purge
-        and (purging.find(life.key) - life.purge.segments or purging.returned & life.purge.segments)
+        one.key
+        for one in begun
+        if one.key not in unfinished
+        and one.purge
+        and (purging.find(one.key) - one.purge.segments or purging.returned & one.purge.segments)
     ]
-    return PurgePlan(tuple(life.key for life in lives.due(now)), tuple(unfinished), tuple(late))
+    return PurgePlan(tuple(one.key for one in states.due(now)), tuple(unfinished), tuple(late))
 
 
-def _unfinished(life: Incarnation, now: datetime) -> bool:
-    purge = life.purge
+def _unfinished(incarnation: Incarnation, now: datetime) -> bool:
+    purge = incarnation.purge
     return purge is not None and (now - purge.began < _STRAGGLING or not purge.stores <= purge.absent.keys())
 
 

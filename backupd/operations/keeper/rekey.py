@@ -181,7 +181,7 @@ def _unfinished(keeper: Keeper, done: Rekeying) -> bool:
 
 
 def _purged(keeper: Keeper) -> frozenset[SegmentRef]:
-    purges = (life.purge for life in keeper.book.states.incarnations.values() if life.purge)
+    purges = (one.purge for one in keeper.book.states.incarnations.values() if one.purge)
     return frozenset(ref for purge in purges for ref in purge.segments)
 
 

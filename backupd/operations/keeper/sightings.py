@@ -52,10 +52,10 @@ def search_for_tenant(
 
 
 def _lists(keeper: Keeper, store: str, repository: Repository, tenant: TenantId) -> bool:
-    """Say whether a keyring on a store lists the tenant in its first life, or did before it left the store.
+    """Say whether a keyring on a store lists the tenant in its first incarnation, or did before it left the store.
 
-    Later lives are of tenants that the ledger knows. Raises StoreError, and DamageError or RefusedError for the first
-    keyring that cannot be believed where no other lists the tenant.
+    Later incarnations are of tenants that the ledger knows. Raises StoreError, and DamageError or RefusedError for the
+    first keyring that cannot be believed where no other lists the tenant.
     """
     unsound: dict[ObjectName, BackupdError] = {}
     with KeyringCache.opened(keeper.cache_path(store), keeper.repository, keeper.tags) as cache:

@@ -87,9 +87,9 @@ def retire(book: Book, configured: Collection[str], store: str, decision: str, *
             f"the ledger knows of no store '{store}'", hint=did_you_mean(store, sorted(known)) or "It names none."
         )
 
-    def decide(lives: TenantStates) -> list[Event]:
-        waits = any(store in life.purge.stores for life in lives.incarnations.values() if life.purge)
-        return [StoreRetired(store=store, decision=decision)] if waits or store not in lives.retired else []
+    def decide(states: TenantStates) -> list[Event]:
+        waits = any(store in one.purge.stores for one in states.incarnations.values() if one.purge)
+        return [StoreRetired(store=store, decision=decision)] if waits or store not in states.retired else []
 
     return decide(book.states) if dry_run else book.append(decide)
 
@@ -116,9 +116,9 @@ def retire_keeper(book: Book, signer: str, key: str, decision: str, *, dry_run: 
     return decide(book.states) if dry_run else book.append(decide)
 
 
-def waiting_for(lives: TenantStates, store: str) -> int:
+def waiting_for(states: TenantStates, store: str) -> int:
     """Return how many purges wait for a store to be seen empty."""
-    purges = (life.purge for life in lives.incarnations.values() if life.purge)
+    purges = (one.purge for one in states.incarnations.values() if one.purge)
     return sum(1 for purge in purges if store in purge.stores - purge.absent.keys())
 
 

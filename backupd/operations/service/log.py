@@ -75,10 +75,10 @@ def _described(event: Event) -> tuple[str, dict[str, Any]]:
                 "holds": "the old configuration",
             }
         case _:
-            return "info", {"event": _NAMES[type(event)], **_of_life(event)}
+            return "info", {"event": _NAMES[type(event)], **_of_incarnation(event)}
 
 
-def _of_life(event: Event) -> dict[str, Any]:
+def _of_incarnation(event: Event) -> dict[str, Any]:
     match event:
         case DaemonReady():
             return {"jobs": ", ".join(map(str, event.jobs))}

@@ -106,17 +106,17 @@ def unreached(places: Sequence[str], request: StatusRequest, error: BackupdError
     return replace(_ledger_facts(book, read_ledger(book.chain.entries()), request), stores=stores)
 
 
-def _endangered(lives: TenantStates, life: Incarnation, request: StatusRequest) -> datetime:
+def _endangered(states: TenantStates, incarnation: Incarnation, request: StatusRequest) -> datetime:
     """Return when only the time for repairs is left to an incarnation; its deadline where its dates leave none."""
-    deadline, slack = lives.deadline(life), timedelta(seconds=request.promises.repair_slack)
-    return min(deadline, max(deadline - slack, lives.purge_by(life) + request.vanishing))
+    deadline, slack = states.deadline(incarnation), timedelta(seconds=request.promises.repair_slack)
+    return min(deadline, max(deadline - slack, states.purge_by(incarnation) + request.vanishing))
 
 
 def _ledger_facts(book: Book, ledger: LedgerFacts, request: StatusRequest) -> RegionFacts:
-    lives = book.states
-    waiting = [life for life in lives.incarnations.values() if life.clock is not None and not _gone(life)]
-    free = [life for life in waiting if not lives.held(life.key.tenant)]
-    deadlines = Counter(lives.deadline(life) for life in free)
+    states = book.states
+    waiting = [one for one in states.incarnations.values() if one.clock is not None and not _gone(one)]
+    free = [one for one in waiting if not states.held(one.key.tenant)]
+    deadlines = Counter(states.deadline(one) for one in free)
     gap = timedelta(seconds=request.promises.expiry_gap)
     return RegionFacts(
         region=request.region,
@@ -126,9 +126,9 @@ def _ledger_facts(book: Book, ledger: LedgerFacts, request: StatusRequest) -> Re
         leaving=len(waiting),
         held=len(waiting) - len(free),
         next_deadline=min(deadlines, default=None),
-        endangered=min((_endangered(lives, life, request) for life in free), default=None),
+        endangered=min((_endangered(states, one, request) for one in free), default=None),
         deadlines=tuple(DueDay(at, number) for at, number in sorted(deadlines.items())[:_DAYS]),
-        late=tuple(msgspec.to_builtins(one) for one in standings(lives, request.now, gap) if one.overdue),
+        late=tuple(msgspec.to_builtins(one) for one in standings(states, request.now, gap) if one.overdue),
         drilled=ledger.drilled,
         proven=ledger.proven,
         drills=tuple(ledger.drills),
@@ -190,8 +190,8 @@ def _with_unread(place: StorePlace, ledger: LedgerFacts, request: StatusRequest)
         yield replace(one, unread=facts)
 
 
-def _gone(life: Incarnation) -> bool:
-    return life.purge is not None and life.purge.stores <= life.purge.absent.keys()
+def _gone(incarnation: Incarnation) -> bool:
+    return incarnation.purge is not None and incarnation.purge.stores <= incarnation.purge.absent.keys()
 
 
 def book_of(copy: Store, region: RegionName, trusted: Collection[str], clock: Clock) -> Book | None:

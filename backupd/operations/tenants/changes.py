@@ -42,7 +42,7 @@ class Changed:
 
     events: list[Event]
     """The events; empty when the tenant stood so already."""
-    life: Incarnation
+    incarnation: Incarnation
 
 
 def unsubscribe(desk: TenantDesk, tenant: TenantId, since: datetime | None = None, scope: str = WHOLE) -> Changed:
@@ -52,12 +52,12 @@ def unsubscribe(desk: TenantDesk, tenant: TenantId, since: datetime | None = Non
     """
     begin = _past(desk, since)
     wanted = clock_dates(desk, begin, early=False)
-    return _append(desk, tenant, scope, lambda lives: lifecycle.unsubscribe(lives, tenant, wanted, scope))
+    return _append(desk, tenant, scope, lambda states: lifecycle.unsubscribe(states, tenant, wanted, scope))
 
 
 def resubscribe(desk: TenantDesk, tenant: TenantId, scope: str = WHOLE) -> Changed:
     """Cancel a mark, or begin a new incarnation of a tenant that was purged."""
-    return _append(desk, tenant, scope, lambda lives: lifecycle.resubscribe(lives, tenant, scope))
+    return _append(desk, tenant, scope, lambda states: lifecycle.resubscribe(states, tenant, scope))
 
 
 def erase(desk: TenantDesk, tenant: TenantId, since: datetime | None = None, scope: str = WHOLE) -> Changed:
@@ -68,7 +68,7 @@ def erase(desk: TenantDesk, tenant: TenantId, since: datetime | None = None, sco
     asked = _past(desk, since)
     wanted = clock_dates(desk, asked, early=True)
     at_once = ClockDates(wanted.since, wanted.deadline, asked)
-    return _append(desk, tenant, scope, lambda lives: lifecycle.erase(lives, tenant, at_once, scope))
+    return _append(desk, tenant, scope, lambda states: lifecycle.erase(states, tenant, at_once, scope))
 
 
 def move(desk: TenantDesk, tenant: TenantId, to: str, since: datetime | None = None) -> Changed:
@@ -79,7 +79,7 @@ def move(desk: TenantDesk, tenant: TenantId, to: str, since: datetime | None = N
     if to not in desk.regions:
         raise UsageError(f'there is no other region "{to}"', hint=f"Configured are {', '.join(sorted(desk.regions))}.")
     wanted = clock_dates(desk, _past(desk, since), early=False)
-    return _append(desk, tenant, WHOLE, lambda lives: lifecycle.move(lives, tenant, wanted, to))
+    return _append(desk, tenant, WHOLE, lambda states: lifecycle.move(states, tenant, wanted, to))
 
 
 def hold(desk: TenantDesk, tenant: TenantId, reference: str, review: datetime) -> Changed:
@@ -94,7 +94,7 @@ def hold(desk: TenantDesk, tenant: TenantId, reference: str, review: datetime) -
         )
     if review <= desk.clock.now():
         raise UsageError("the review of a hold lies in the future")
-    return _append(desk, tenant, WHOLE, lambda lives: lifecycle.hold(lives, tenant, reference, review))
+    return _append(desk, tenant, WHOLE, lambda states: lifecycle.hold(states, tenant, reference, review))
 
 
 def release(desk: TenantDesk, tenant: TenantId, reference: str) -> Changed:
@@ -105,7 +105,7 @@ def release(desk: TenantDesk, tenant: TenantId, reference: str) -> Changed:
     """
     terms = desk.budget
     due = desk.clock.now() + desk.release_within + terms.expiry_gap + terms.aging + terms.clock
-    return _append(desk, tenant, WHOLE, lambda lives: lifecycle.release(lives, tenant, reference, due))
+    return _append(desk, tenant, WHOLE, lambda states: lifecycle.release(states, tenant, reference, due))
 
 
 def _append(desk: TenantDesk, tenant: TenantId, scope: str, decide: Callable[[TenantStates], list[Event]]) -> Changed:

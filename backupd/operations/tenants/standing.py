@@ -45,28 +45,28 @@ class Happened:
     event: Event
 
 
-def standing(lives: TenantStates, life: Incarnation, now: datetime, gap: timedelta) -> TenantStanding:
+def standing(states: TenantStates, incarnation: Incarnation, now: datetime, gap: timedelta) -> TenantStanding:
     """Return how one incarnation stands; `gap` is the longest time that may pass between two runs of the keeper."""
-    clock, purge = life.clock, life.purge
+    clock, purge = incarnation.clock, incarnation.purge
     return TenantStanding(
-        tenant=life.key.tenant,
-        incarnation=life.key.incarnation,
-        scope=life.key.scope,
-        state=life.state,
+        tenant=incarnation.key.tenant,
+        incarnation=incarnation.key.incarnation,
+        scope=incarnation.key.scope,
+        state=incarnation.state,
         cause=clock.cause if clock else None,
         since=clock.since if clock else None,
-        deadline=lives.deadline(life) if clock else None,
-        purge_by=lives.purge_by(life) if clock else None,
-        holds=tuple(hold.reference for hold in lives.held(life.key.tenant)),
-        overdue=_overdue(lives, life, now, gap),
+        deadline=states.deadline(incarnation) if clock else None,
+        purge_by=states.purge_by(incarnation) if clock else None,
+        holds=tuple(hold.reference for hold in states.held(incarnation.key.tenant)),
+        overdue=_overdue(states, incarnation, now, gap),
         stores=tuple(sorted(purge.stores - purge.cleared.keys())) if purge else (),
         absent=tuple(sorted(purge.absent)) if purge else (),
     )
 
 
-def standings(lives: TenantStates, now: datetime, gap: timedelta) -> list[TenantStanding]:
+def standings(states: TenantStates, now: datetime, gap: timedelta) -> list[TenantStanding]:
     """Return every incarnation in the ledger; those that are late first, then by the next date."""
-    found = [standing(lives, life, now, gap) for life in lives.incarnations.values()]
+    found = [standing(states, one, now, gap) for one in states.incarnations.values()]
     far = datetime.max.replace(tzinfo=now.tzinfo)
     return sorted(found, key=lambda one: (one.overdue is None, one.purge_by or far, one.tenant, one.incarnation))
 
@@ -81,19 +81,19 @@ def history(book: Book, tenant: TenantId) -> list[Happened]:
     ]
 
 
-def incarnations_of(lives: TenantStates, tenant: TenantId) -> Iterator[Incarnation]:
+def incarnations_of(states: TenantStates, tenant: TenantId) -> Iterator[Incarnation]:
     """Yield the tenant's incarnations; for one that the ledger does not know, a single active one."""
-    found = lives.of(tenant)
-    yield from found or [lives.current(tenant)]
+    found = states.of(tenant)
+    yield from found or [states.current(tenant)]
 
 
-def _overdue(lives: TenantStates, life: Incarnation, now: datetime, gap: timedelta) -> str | None:
-    if life.clock is None or lives.held(life.key.tenant):
+def _overdue(states: TenantStates, incarnation: Incarnation, now: datetime, gap: timedelta) -> str | None:
+    if incarnation.clock is None or states.held(incarnation.key.tenant):
         return None
-    if life.purge is None:
+    if incarnation.purge is None:
         # The keeper's first run from that date on is the one that purges: every purge waits for one.
-        latest = min(lives.purge_by(life) + gap, lives.deadline(life))
+        latest = min(states.purge_by(incarnation) + gap, states.deadline(incarnation))
         return "not purged" if now > latest else None
-    if now > lives.deadline(life) and not life.purge.stores <= life.purge.absent.keys():
+    if now > states.deadline(incarnation) and not incarnation.purge.stores <= incarnation.purge.absent.keys():
         return "not gone everywhere"
     return None

@@ -42,13 +42,13 @@ def sync(desk: TenantDesk, tags: TenantTags, rows: Sequence[TenantDates]) -> Syn
     """
     refused: dict[TenantId, str] = {}
 
-    def decide(lives: TenantStates) -> list[Event]:
+    def decide(states: TenantStates) -> list[Event]:
         refused.clear()
         events: list[Event] = []
         for row in rows:
             tenant = tags.tenant_id(row.tenant)
             try:
-                events += _of(desk, lives, tenant, row)
+                events += _of(desk, states, tenant, row)
             except (RefusedError, UsageError) as error:
                 refused[tenant] = error.message
         return events
@@ -56,7 +56,7 @@ def sync(desk: TenantDesk, tags: TenantTags, rows: Sequence[TenantDates]) -> Syn
     return Synced(len(rows), desk.book.append(decide), refused)
 
 
-def _of(desk: TenantDesk, lives: TenantStates, tenant: TenantId, row: TenantDates) -> list[Event]:
+def _of(desk: TenantDesk, states: TenantStates, tenant: TenantId, row: TenantDates) -> list[Event]:
     scope = row.data_class or WHOLE
     if scope != WHOLE and scope not in desk.own_clocks:
         raise UsageError(f'class "{scope}" has no dates of its own')
@@ -66,25 +66,29 @@ def _of(desk: TenantDesk, lives: TenantStates, tenant: TenantId, row: TenantDate
     if row.erase_requested_at is not None:
         wanted = clock_dates(desk, row.erase_requested_at, early=True)
         at_once = ClockDates(row.unsubscribed_at or wanted.since, wanted.deadline, row.erase_requested_at, QUERY)
-        return lifecycle.erase(lives, tenant, at_once, scope)
+        return lifecycle.erase(states, tenant, at_once, scope)
     if row.moved_to is not None:
         if row.moved_to not in desk.regions:
             raise UsageError("it moved to a region that is not configured")
         wanted = clock_dates(desk, row.unsubscribed_at or desk.clock.now(), early=False)
-        return lifecycle.move(lives, tenant, wanted._replace(by=QUERY), row.moved_to)
+        return lifecycle.move(states, tenant, wanted._replace(by=QUERY), row.moved_to)
     if row.unsubscribed_at is not None:
-        return _unsubscribed(desk, lives, tenant, scope, row.unsubscribed_at)
-    clock = lives.current(tenant, scope).clock
+        return _unsubscribed(desk, states, tenant, scope, row.unsubscribed_at)
+    clock = states.current(tenant, scope).clock
     if clock is not None and clock.by != QUERY:
         return []  # somebody said so by command: the application's silence does not take it back
-    return lifecycle.resubscribe(lives, tenant, scope)
+    return lifecycle.resubscribe(states, tenant, scope)
 
 
-def _unsubscribed(desk: TenantDesk, lives: TenantStates, tenant: TenantId, scope: str, since: datetime) -> list[Event]:
+def _unsubscribed(desk: TenantDesk, states: TenantStates, tenant: TenantId, scope: str, since: datetime) -> list[Event]:
     wanted = clock_dates(desk, since, early=False)._replace(by=QUERY)
-    life = lives.current(tenant, scope)
-    if life.state is State.MARKED and life.clock is not None and life.clock.cause == "unsubscribed":
-        if since == life.clock.since:
+    incarnation = states.current(tenant, scope)
+    if (
+        incarnation.state is State.MARKED
+        and incarnation.clock is not None
+        and incarnation.clock.cause == "unsubscribed"
+    ):
+        if since == incarnation.clock.since:
             return []
-        return lifecycle.unsubscribe_again(lives, tenant, wanted, scope)
-    return lifecycle.unsubscribe(lives, tenant, wanted, scope)
+        return lifecycle.unsubscribe_again(states, tenant, wanted, scope)
+    return lifecycle.unsubscribe(states, tenant, wanted, scope)

@@ -76,7 +76,7 @@ def _set_up(stack: ExitStack, folder: Path, seed: int, options: argparse.Namespa
     keeper = SoakNode("two", places, ("--jobs", "sync,purge,expire"))
     one.run("init", "be")
     one.start()
-    scenario = draw(seed, options.days, sorted(application.lives), plain=options.plain)
+    scenario = draw(seed, options.days, sorted(application.incarnations), plain=options.plain)
     return Soak(places, application, scenario, clock.now(), keeper, one)
 
 

@@ -49,7 +49,7 @@ class Application:
     clock: Clock
     journal: Journal
     random: random.Random
-    lives: dict[str, int] = field(default_factory=dict)
+    incarnations: dict[str, int] = field(default_factory=dict)
     """Incarnation of each customer that has rows."""
     left: dict[str, str] = field(default_factory=dict)
     """How a customer without rows, or with rows to be taken away, left."""
@@ -63,8 +63,8 @@ class Application:
             self.join(f"zwartewater-{number:02d}", 1, rows)
 
     def join(self, tenant: str, incarnation: int, rows: int) -> None:
-        """A customer's first rows; the journal and the rows say which of its lives it is."""
-        self.lives[tenant] = incarnation
+        """A customer's first rows; the journal and the rows say which of its incarnations it is."""
+        self.incarnations[tenant] = incarnation
         self.left.pop(tenant, None)
         with self._control() as control:
             control.execute(
@@ -81,7 +81,7 @@ class Application:
     def work(self, share: float = 0.02) -> None:
         """Rows of some customers change, a few come and go."""
         with self._change() as app:
-            for tenant in sorted(self.lives):
+            for tenant in sorted(self.incarnations):
                 if self.random.random() < 0.6:
                     table = self.random.choice(("note", "ticket"))
                     self._insert(app, table, tenant, self.random.randint(1, 9))
@@ -103,7 +103,7 @@ class Application:
         with self._control() as control:
             control.execute(f"UPDATE customer SET {column} = %s WHERE tenant = %s", [since, tenant])
         self.left[tenant] = "erased" if early else "unsubscribed"
-        incarnation = self.lives[tenant]
+        incarnation = self.incarnations[tenant]
         self.journal.write("due", tenant=tenant, incarnation=incarnation, since=since.isoformat(), early=early)
         if early:
             self.take_out(tenant)
@@ -113,14 +113,14 @@ class Application:
         with self._control() as control:
             control.execute("UPDATE customer SET unsubscribed_at = NULL WHERE tenant = %s", [tenant])
         del self.left[tenant]
-        self.journal.write("cancelled", tenant=tenant, incarnation=self.lives[tenant], at=self._now())
+        self.journal.write("cancelled", tenant=tenant, incarnation=self.incarnations[tenant], at=self._now())
 
     def take_out(self, tenant: str) -> None:
         """What the application does itself: the rows leave the live database."""
         with self._change() as app:
             for table in ("note", "ticket"):
                 app.execute(f"DELETE FROM {table} WHERE tenant = %s", [tenant])
-        del self.lives[tenant]
+        del self.incarnations[tenant]
 
     def migrate(self) -> None:
         """What a vendor's migration does, while a backup may be running; the rows stay what they are."""
@@ -137,7 +137,7 @@ class Application:
         self.journal.write("released" if released else "held", tenant=tenant, at=self._now())
 
     def _mark(self, tenant: str) -> str:
-        return f"{tenant}.{self.lives[tenant]}"
+        return f"{tenant}.{self.incarnations[tenant]}"
 
     def _insert(self, app: Any, table: str, tenant: str, rows: int) -> None:
         app.execute(
@@ -165,14 +165,14 @@ class Application:
             self.journal.write("state", begun=begun.isoformat(), settled=self._now(), digests=digests)
 
     def digests(self, app: Any) -> Mapping[str, str]:
-        """Of each customer's rows of each table as COPY writes them, lines sorted: `tenant.life/table`."""
+        """Of each customer's rows of each table as COPY writes them, lines sorted: `tenant.incarnation/table`."""
         found: dict[str, list[bytes]] = {}
         for table, columns in TABLES.items():
             with app.cursor().copy(f"COPY {table} ({columns}) TO STDOUT") as copy:
                 for line in b"".join(copy).splitlines(keepends=True):
                     tenant = line.split(b"\t")[1].decode() if table != "country" else ""
-                    life = f"{self._mark(tenant)}" if tenant else "shared"
-                    found.setdefault(f"{life}/{table}", []).append(line)
+                    incarnation = f"{self._mark(tenant)}" if tenant else "shared"
+                    found.setdefault(f"{incarnation}/{table}", []).append(line)
         return {key: hashlib.sha256(b"".join(sorted(lines))).hexdigest() for key, lines in found.items()}
 
     @contextlib.contextmanager

@@ -67,7 +67,7 @@ class Journal:
 
     states: list[tuple[datetime, datetime, dict[str, str]]] = field(default_factory=list)
     dues: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By life, `tenant.incarnation`, where it was not cancelled."""
+    """By incarnation, `tenant.incarnation`, where it was not cancelled."""
     returned: dict[str, datetime] = field(default_factory=dict)
     seen: dict[str, tuple[str, datetime]] = field(default_factory=dict)
     """Segments, as `generation/pseudonym`: whose, and when first seen."""
@@ -80,16 +80,16 @@ class Journal:
         journal = cls()
         for text in (text for path in paths if path.exists() for text in path.read_text(encoding="utf-8").splitlines()):
             line = json.loads(text)
-            kind, life = line["kind"], f"{line.get('tenant')}.{line.get('incarnation')}"
+            kind, incarnation = line["kind"], f"{line.get('tenant')}.{line.get('incarnation')}"
             if kind == "state":
                 begun, settled = (datetime.fromisoformat(line[name]) for name in ("begun", "settled"))
                 journal.states.append((begun, settled, line["digests"]))
             elif kind == "due":
-                journal.dues[life] = line
+                journal.dues[incarnation] = line
             elif kind == "cancelled":
-                del journal.dues[life]
+                del journal.dues[incarnation]
             elif kind == "returned":
-                journal.returned[life] = datetime.fromisoformat(line["at"])
+                journal.returned[incarnation] = datetime.fromisoformat(line["at"])
             elif kind in ("held", "released"):
                 journal.holds[line["tenant"]] = datetime.fromisoformat(line["at"]) if kind == "released" else None
             elif kind == "segment":
@@ -104,10 +104,10 @@ class Journal:
         changing = [digests for begin, end, digests in self.states if begin <= instant < end]
         return settled[-1:] + changing
 
-    def life_of(self, segment: str) -> str | None:
-        """Whose a segment is, of those that have several lives: seen before it returned, it is of the one before."""
+    def incarnation_of(self, segment: str) -> str | None:
+        """Whose a segment is of those with several incarnations: seen before it returned, it is of the one before."""
         tenant, first = self.seen[segment]
-        returns = [at for life, at in self.returned.items() if life.rpartition(".")[0] == tenant]
+        returns = [at for incarnation, at in self.returned.items() if incarnation.rpartition(".")[0] == tenant]
         return f"{tenant}.{1 + sum(at <= first for at in returns)}" if tenant else None
 
 
@@ -198,7 +198,7 @@ class Checker:
             keys = self._keys(root)
             stored = self._stored(root)
             for segment in sorted(self.journal.seen):
-                due = self.journal.dues.get(self.journal.life_of(segment) or "")
+                due = self.journal.dues.get(self.journal.incarnation_of(segment) or "")
                 if due is None:
                     continue
                 if self.now > self.terms.deadline(due) and segment in keys | stored:
@@ -274,11 +274,11 @@ class Checker:
                 wrong.append(f"{key} is another")
         return wrong
 
-    def _may_miss(self, life: str, exported: datetime) -> bool:
+    def _may_miss(self, incarnation: str, exported: datetime) -> bool:
         """Who had to go may be gone. Backups hear of a return with the keeper's next reading, and until then leave out
         rows of whoever was purged.
         """
-        due, returned = self.journal.dues.get(life), self.journal.returned.get(life)
+        due, returned = self.journal.dues.get(incarnation), self.journal.returned.get(incarnation)
         if returned is not None and exported < returned + self.terms.gap:
             return True
         return due is not None and self.now >= self.terms.earliest(due)
@@ -314,15 +314,15 @@ class Checker:
 
 
 def _digests(out: Path) -> dict[str, str]:
-    """Of each life's rows of each table, lines sorted, as the journal has them."""
+    """Of each incarnation's rows of each table, lines sorted, as the journal has them."""
     found = {}
     for path in sorted(out.glob("*/*/*/*.copy")):
         if path.name.split(".")[1] == "draft":  # of a migration, and empty
             continue
         lines = path.read_bytes().splitlines(keepends=True)
         table = path.name.split(".")[1]
-        for life, part in _lives(table, lines):
-            found[f"{life}/{table}"] = hashlib.sha256(b"".join(sorted(part))).hexdigest()
+        for incarnation, part in _lives(table, lines):
+            found[f"{incarnation}/{table}"] = hashlib.sha256(b"".join(sorted(part))).hexdigest()
     return found
 
 
@@ -330,8 +330,8 @@ def _lives(table: str, lines: list[bytes]) -> Iterator[tuple[str, list[bytes]]]:
     """Rows by whose they are, which each row says itself."""
     by: dict[str, list[bytes]] = {}
     for line in lines:
-        life = "shared" if table == "country" else line.split(b"\t")[2].split(b" ")[0].decode()
-        by.setdefault(life, []).append(line)
+        incarnation = "shared" if table == "country" else line.split(b"\t")[2].split(b" ")[0].decode()
+        by.setdefault(incarnation, []).append(line)
     yield from by.items()
 
 

@@ -97,9 +97,9 @@ class Soak:
         """Have it signed that nothing is left of those whose deadline was a day ago. Raises BrokenError when it is not
         to be had."""
         now = self.places.clock.now()
-        for life, due in Journal.read(self.application.journal.path).dues.items():
-            if life not in self.attested and now > Terms().deadline(due) + timedelta(days=1):
-                self.attested.add(life)
+        for incarnation, due in Journal.read(self.application.journal.path).dues.items():
+            if incarnation not in self.attested and now > Terms().deadline(due) + timedelta(days=1):
+                self.attested.add(incarnation)
                 try:
                     which = ("--incarnation", str(due["incarnation"]))
                     issued = self.one.run("tenant", "attest", "be", due["tenant"], *which)
@@ -150,15 +150,15 @@ class Soak:
         match act.what:
             case "work" | "change-during":
                 application.work()
-            case "leave" if act.tenant in application.lives:
+            case "leave" if act.tenant in application.incarnations:
                 application.leave(act.tenant, early=False)
-            case "erase" if act.tenant in application.lives:
+            case "erase" if act.tenant in application.incarnations:
                 application.leave(act.tenant, early=True)
             case "come-back" if application.left.get(act.tenant) == "unsubscribed":
                 application.come_back(act.tenant)
             case "take-out" if application.left.get(act.tenant) == "unsubscribed":
                 application.take_out(act.tenant)
-            case "join" if act.tenant not in application.lives:
+            case "join" if act.tenant not in application.incarnations:
                 application.join(act.tenant, 2 if act.tenant in application.left else 1, ROWS)
             case "kill-daemon" | "kill-job":
                 node = self.keeper if self.keeper.at_work() and not self.one.at_work() else self.one

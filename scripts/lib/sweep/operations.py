@@ -75,7 +75,7 @@ def purged(world: World) -> object:
     checking = checker(world)
     checking.census()
     gone = set(checking.journal.dues)
-    theirs = {one for one in checking.journal.seen if checking.journal.life_of(one) in gone}
+    theirs = {one for one in checking.journal.seen if checking.journal.incarnation_of(one) in gone}
     left = theirs & (checking._keys(world.region) | checking._stored(world.region))  # noqa: SLF001 - the checker of the sweep is one with this
     return bool(theirs), sorted(left)
 
@@ -161,7 +161,7 @@ class Preparation:
         self._backed_up(DAY / 4)
         self._keep("expire")
         self._run("expire", "be", "--yes")
-        application.leave(min(application.lives), early=True)
+        application.leave(min(application.incarnations), early=True)
         self._run("tenant", "sync", "be")
         self._keep("purge")
         world.patches.clear()

@@ -204,14 +204,14 @@ class BesiegedRegion:
 
     def erase(self, tenant: str) -> list[BackupdError]:
         """The tenant is to be gone at once, and leaves the application."""
-        now, life = self.time.now, IncarnationKey(self.tags.tenant_id(tenant), 1, "")
+        now, incarnation = self.time.now, IncarnationKey(self.tags.tenant_id(tenant), 1, "")
         dates = ClockDates(now, now + 5 * DAY, now)
         try:
             self.keeper.book.sync()
-            self.keeper.book.append(lambda lives: lifecycle.erase(lives, life.tenant, dates))
+            self.keeper.book.append(lambda states: lifecycle.erase(states, incarnation.tenant, dates))
         except BackupdError as error:
             return [error]
-        self.purged[tenant] = life
+        self.purged[tenant] = incarnation
         self.rows.pop(tenant, None)
         return []
 
@@ -296,7 +296,7 @@ class BesiegedRegion:
     def expected(self, snapshot: SnapshotName) -> Rows:
         """What may be restored of it, and must."""
         begun = {tenant for tenant, _ in self.segments_purged()}
-        gone = {tenant for tenant, life in self.purged.items() if life.tenant in begun}
+        gone = {tenant for tenant, incarnation in self.purged.items() if incarnation.tenant in begun}
         return {tenant: rows for tenant, rows in self.written[snapshot].items() if tenant not in gone}
 
     def places(self, snapshot: SnapshotName) -> list[ObjectName]:

@@ -175,9 +175,9 @@ class NodeThief:
     def claiming_keyring(self, pick: int, ago: timedelta) -> None:
         """Honest segments of everybody, listed as those of a tenant that is or will be purged."""
         generation, tags = self._generation(pick), self.region.tags
-        life = tags.tenant_id(TENANTS[pick % len(TENANTS)])
+        incarnation = tags.tenant_id(TENANTS[pick % len(TENANTS)])
         claimed = SegmentTags(
-            tags.tenant_tag(generation, life, 1),
+            tags.tenant_tag(generation, incarnation, 1),
             tags.class_tag(generation, "uploaded"),
             tags.database_tag(generation, DATABASE),
         )

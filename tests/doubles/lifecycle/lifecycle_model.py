@@ -20,7 +20,7 @@ class NotedHold:
 
 @dataclass
 class NotedLife:
-    """One life of one tenant, in one scope."""
+    """One incarnation of one tenant, in one scope."""
 
     tenant: str
     epoch: int
@@ -38,49 +38,49 @@ class NotedLife:
 class Clerk:
     """Notes every event that was acknowledged."""
 
-    lives: dict[tuple[str, str], list[NotedLife]] = field(default_factory=dict)
+    states: dict[tuple[str, str], list[NotedLife]] = field(default_factory=dict)
     holds: dict[str, dict[str, NotedHold]] = field(default_factory=dict)
 
     def current(self, tenant: str, scope: str) -> NotedLife:
-        known = self.lives.setdefault((tenant, scope), [NotedLife(tenant, 1, scope)])
+        known = self.states.setdefault((tenant, scope), [NotedLife(tenant, 1, scope)])
         return known[-1]
 
     def all(self) -> list[NotedLife]:
-        return [life for known in self.lives.values() for life in known]
+        return [one for known in self.states.values() for one in known]
 
     def epochs(self) -> dict[tuple[str, str], int]:
-        return {key: known[-1].epoch for key, known in self.lives.items()}
+        return {key: known[-1].epoch for key, known in self.states.items()}
 
     def held(self, tenant: str) -> bool:
         return any(hold.released is None for hold in self.holds.get(tenant, {}).values())
 
     def came_back(self, tenant: str, scope: str) -> None:
-        life = self.current(tenant, scope)
-        if life.purged is None:
-            life.dates = life.erased = None
+        incarnation = self.current(tenant, scope)
+        if incarnation.purged is None:
+            incarnation.dates = incarnation.erased = None
         else:
-            self.lives[tenant, scope].append(NotedLife(tenant, life.epoch + 1, scope))
+            self.states[tenant, scope].append(NotedLife(tenant, incarnation.epoch + 1, scope))
 
-    def may_be_purged(self, life: NotedLife, now: datetime, tolerance: timedelta) -> bool:
-        if life.purged is not None:
+    def may_be_purged(self, incarnation: NotedLife, now: datetime, tolerance: timedelta) -> bool:
+        if incarnation.purged is not None:
             return True
-        if life.dates is None or self.held(life.tenant):
+        if incarnation.dates is None or self.held(incarnation.tenant):
             return False
-        return now + tolerance >= self.purge_by(life)
+        return now + tolerance >= self.purge_by(incarnation)
 
-    def purge_by(self, life: NotedLife) -> datetime:
-        assert life.dates is not None
-        return max([life.dates.purge_by, *self._moved(life)])
+    def purge_by(self, incarnation: NotedLife) -> datetime:
+        assert incarnation.dates is not None
+        return max([incarnation.dates.purge_by, *self._moved(incarnation)])
 
-    def gone_by(self, life: NotedLife, after_release: timedelta) -> datetime:
+    def gone_by(self, incarnation: NotedLife, after_release: timedelta) -> datetime:
         """The day nothing is left: the one told, or what the release of a hold that was in the way made of it."""
-        assert life.dates is not None
-        return max([life.dates.deadline, *(released + after_release for released in self._moved(life))])
+        assert incarnation.dates is not None
+        return max([incarnation.dates.deadline, *(released + after_release for released in self._moved(incarnation))])
 
-    def _moved(self, life: NotedLife) -> list[datetime]:
-        assert life.dates is not None
+    def _moved(self, incarnation: NotedLife) -> list[datetime]:
+        assert incarnation.dates is not None
         return [
             hold.released
-            for hold in self.holds.get(life.tenant, {}).values()
-            if hold.released and hold.due and hold.released > life.dates.purge_by
+            for hold in self.holds.get(incarnation.tenant, {}).values()
+            if hold.released and hold.due and hold.released > incarnation.dates.purge_by
         ]

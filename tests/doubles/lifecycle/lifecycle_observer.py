@@ -30,8 +30,8 @@ HOLDING = (layout.ObjectKind.PACK, layout.ObjectKind.KEYRING, layout.ObjectKind.
 """Kinds of objects that hold something of a segment."""
 
 
-def life_of(name: SegmentName) -> str:
-    """The scope of the life a segment is of."""
+def incarnation_of(name: SegmentName) -> str:
+    """The scope of the incarnation a segment is of."""
     return OWN if name.data_class == OWN else ""
 
 
@@ -97,31 +97,35 @@ class LifecycleObserver:
         self._check_promises()
 
     def _check_gone(self) -> None:
-        """No byte and no key of a life in any place behind its day; no key on a store behind the early one."""
+        """No byte and no key of an incarnation in any place behind its day; no key on a store behind the early one."""
         world, now = self._world, self._world.time.now
-        for life in world.clerk.all():
-            if life.proven:
+        for incarnation in world.clerk.all():
+            if incarnation.proven:
                 for where, left in self._everything():
                     # Uploads of a run that died before its keyring was there: nothing is sealed under their keys.
-                    assert not self._of_life(life, left & self._keyed), (
-                        f"{life.tenant} is in {where}, and was told to be nowhere"
+                    assert not self._of_incarnation(incarnation, left & self._keyed), (
+                        f"{incarnation.tenant} is in {where}, and was told to be nowhere"
                     )
-            if life.dates is None or world.clerk.held(life.tenant):
+            if incarnation.dates is None or world.clerk.held(incarnation.tenant):
                 continue
-            if now > world.gone_by(life):
+            if now > world.gone_by(incarnation):
                 for where, left in self._everything():
-                    assert not self._of_life(life, left), f"{life.tenant} is still in {where} behind its day"
-            if life.erased is not None and now > self._unreadable_by(life):
+                    assert not self._of_incarnation(incarnation, left), (
+                        f"{incarnation.tenant} is still in {where} behind its day"
+                    )
+            if incarnation.erased is not None and now > self._unreadable_by(incarnation):
                 for store, found in world.stores.items():
                     keys = set[Pseudonym]().union(
                         *(self._in(n, d) for n, (d, _) in found.objects.items() if _is_key(n))
                     )
-                    assert not self._of_life(life, keys), f"{life.tenant} can still be read on {store}"
+                    assert not self._of_incarnation(incarnation, keys), (
+                        f"{incarnation.tenant} can still be read on {store}"
+                    )
 
-    def _unreadable_by(self, life: NotedLife) -> datetime:
+    def _unreadable_by(self, incarnation: NotedLife) -> datetime:
         """The early date, the gap between two runs of the keeper, a run of the writer that was under way, a repair."""
-        assert life.dates is not None
-        purge_by = self._world.clerk.purge_by(life)
+        assert incarnation.dates is not None
+        purge_by = self._world.clerk.purge_by(incarnation)
         down = max(self._world.down_until.values())
         late = 2 * timedelta(days=2) + 30 * HOUR
         return max(purge_by, down) + late
@@ -142,19 +146,19 @@ class LifecycleObserver:
         kind = layout.place_of(ObjectName(name)).kind
         return self._bytes.residues(name, data) if kind in HOLDING else set()
 
-    def _of_life(self, life: NotedLife, segments: set[Pseudonym]) -> set[Pseudonym]:
+    def _of_incarnation(self, incarnation: NotedLife, segments: set[Pseudonym]) -> set[Pseudonym]:
         found = set()
         for segment in segments:
             name, epoch = self._world.owners[segment]
-            if (name.tenant, epoch, life_of(name)) == (life.tenant, life.epoch, life.scope):
+            if (name.tenant, epoch, incarnation_of(name)) == (incarnation.tenant, incarnation.epoch, incarnation.scope):
                 found.add(segment)
         return found
 
     def _is_purged(self, segment: Pseudonym) -> bool:
         name, epoch = self._world.owners[segment]
         return any(
-            life.purged is not None and (life.tenant, life.epoch, life.scope) == (name.tenant, epoch, life_of(name))
-            for life in self._world.clerk.all()
+            one.purged is not None and (one.tenant, one.epoch, one.scope) == (name.tenant, epoch, incarnation_of(name))
+            for one in self._world.clerk.all()
         )
 
     def _check_restorable(self, store: str) -> None:
@@ -280,10 +284,10 @@ class LifecycleObserver:
     def after_keeper_runs(self) -> None:
         """What a run that came to its end everywhere must have done."""
         world = self._world
-        for life in world.clerk.all():
-            due = life.dates is not None and not world.clerk.held(life.tenant)
-            if due and world.clerk.purge_by(life) + HOUR < world.time.now:
-                assert life.purged is not None, "a purge that is due was not begun"
+        for incarnation in world.clerk.all():
+            due = incarnation.dates is not None and not world.clerk.held(incarnation.tenant)
+            if due and world.clerk.purge_by(incarnation) + HOUR < world.time.now:
+                assert incarnation.purged is not None, "a purge that is due was not begun"
         for store, found in world.stores.items():
             for name, (data, _) in found.objects.items():
                 if name.startswith("snapshots/"):

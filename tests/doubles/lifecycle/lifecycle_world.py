@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from doubles.lifecycle.lifecycle_model import OWN, Clerk, NotedHold, NotedLife
-from doubles.lifecycle.lifecycle_observer import LifecycleObserver, life_of
+from doubles.lifecycle.lifecycle_observer import LifecycleObserver, incarnation_of
 from doubles.stores.fake_writer import FakeWriter, Made, segment
 from doubles.stores.memory_store import Killed, KillingFuse, Line, MachineClock, MemoryStore, VirtualTime
 
@@ -191,9 +191,9 @@ class World:
                 run.steps.close()
 
     def _met(self, pseudonym: Pseudonym, name: SegmentName) -> None:
-        epoch = 0 if name.tenant is None else self._epochs.get((name.tenant, life_of(name)), 1)
+        epoch = 0 if name.tenant is None else self._epochs.get((name.tenant, incarnation_of(name)), 1)
         known = self.owners.setdefault(pseudonym, (name, epoch))
-        assert known == (name, epoch), "a segment of one life goes on in another"
+        assert known == (name, epoch), "a segment of one incarnation goes on in another"
 
     # ---- the desk
 
@@ -221,37 +221,41 @@ class World:
         return ClockDates(now, found.deadline, now if early else found.purge_by)
 
     def unsubscribe(self, name: str, scope: str, fuse: KillingFuse | None = None) -> None:
-        dates, life = self._dates(early=False), self.clerk.current(name, scope)
-        told = self.told(lambda lives: lifecycle.unsubscribe(lives, self.tenant(name), dates, scope), fuse)
-        if told and life.dates is None and life.purged is None:
-            life.dates = dates
+        dates, incarnation = self._dates(early=False), self.clerk.current(name, scope)
+        told = self.told(lambda states: lifecycle.unsubscribe(states, self.tenant(name), dates, scope), fuse)
+        if told and incarnation.dates is None and incarnation.purged is None:
+            incarnation.dates = dates
 
     def resubscribe(self, name: str, scope: str, fuse: KillingFuse | None = None) -> None:
         self.see_purges()
         if self.clerk.current(name, scope).dates is None:
             return
-        if self.told(lambda lives: lifecycle.resubscribe(lives, self.tenant(name), scope), fuse):
+        if self.told(lambda states: lifecycle.resubscribe(states, self.tenant(name), scope), fuse):
             self.clerk.came_back(name, scope)
 
     def erase(self, name: str, scope: str, fuse: KillingFuse | None = None) -> None:
         self.see_purges()
-        dates, life = self._dates(early=True), self.clerk.current(name, scope)
-        told = self.told(lambda lives: lifecycle.erase(lives, self.tenant(name), dates, scope), fuse)
-        if told and life.purged is None and (life.dates is None or self.clerk.purge_by(life) > dates.purge_by):
-            before = self.clerk.gone_by(life, RELEASE_WITHIN) if life.dates else dates.deadline
-            life.dates = ClockDates(dates.since, min(dates.deadline, before), dates.purge_by)
-            life.erased = dates.since
+        dates, incarnation = self._dates(early=True), self.clerk.current(name, scope)
+        told = self.told(lambda states: lifecycle.erase(states, self.tenant(name), dates, scope), fuse)
+        if (
+            told
+            and incarnation.purged is None
+            and (incarnation.dates is None or self.clerk.purge_by(incarnation) > dates.purge_by)
+        ):
+            before = self.clerk.gone_by(incarnation, RELEASE_WITHIN) if incarnation.dates else dates.deadline
+            incarnation.dates = ClockDates(dates.since, min(dates.deadline, before), dates.purge_by)
+            incarnation.erased = dates.since
 
     def move(self, name: str, fuse: KillingFuse | None = None) -> None:
-        dates, life = self._dates(early=False), self.clerk.current(name, "")
-        told = self.told(lambda lives: lifecycle.move(lives, self.tenant(name), dates, "nl"), fuse)
-        if told and life.purged is None and life.dates is None:
-            life.dates = dates
+        dates, incarnation = self._dates(early=False), self.clerk.current(name, "")
+        told = self.told(lambda states: lifecycle.move(states, self.tenant(name), dates, "nl"), fuse)
+        if told and incarnation.purged is None and incarnation.dates is None:
+            incarnation.dates = dates
 
     def hold(self, name: str, reference: str, fuse: KillingFuse | None = None) -> None:
         review = self.time.now + 30 * DAY
         known = self.clerk.holds.setdefault(name, {})
-        if self.told(lambda lives: lifecycle.hold(lives, self.tenant(name), reference, review), fuse):
+        if self.told(lambda states: lifecycle.hold(states, self.tenant(name), reference, review), fuse):
             assert reference not in known or known[reference].released is None
             if reference not in known:
                 known[reference] = NotedHold(self.time.now)
@@ -259,7 +263,7 @@ class World:
 
     def release(self, name: str, reference: str, fuse: KillingFuse | None = None) -> None:
         due = self.time.now + RELEASE_WITHIN
-        if self.told(lambda lives: lifecycle.release(lives, self.tenant(name), reference, due), fuse):
+        if self.told(lambda states: lifecycle.release(states, self.tenant(name), reference, due), fuse):
             hold = self.clerk.holds[name][reference]
             if hold.released is None:
                 hold.released, hold.due = self.time.now, due
@@ -343,17 +347,17 @@ class World:
         places = [self.copies["keeper"], *self.stores.values()]
         chains = [read_chain(place, self._seen, [self.keeper_key.public])[0] for place in places]
         self._seen = max(chains, key=lambda chain: len(chain.links))
-        lives = self._folded.get(len(self._seen.links)) or fold(self._seen.entries())
-        self._folded = {len(self._seen.links): lives}
-        for life in self.clerk.all():
-            key = (self.tenant(life.tenant), life.epoch, life.scope)
-            found = lives.incarnations.get(IncarnationKey(*key))
-            if found is not None and found.purge is not None and life.purged is None:
-                assert self.clerk.may_be_purged(life, self.time.now, TOLERANCE), "a purge began that was not due"
-                life.purged = found.purge.began
+        states = self._folded.get(len(self._seen.links)) or fold(self._seen.entries())
+        self._folded = {len(self._seen.links): states}
+        for incarnation in self.clerk.all():
+            key = (self.tenant(incarnation.tenant), incarnation.epoch, incarnation.scope)
+            found = states.incarnations.get(IncarnationKey(*key))
+            if found is not None and found.purge is not None and incarnation.purged is None:
+                assert self.clerk.may_be_purged(incarnation, self.time.now, TOLERANCE), "a purge began that was not due"
+                incarnation.purged = found.purge.began
             if found is not None and found.purge is not None:
                 everywhere = found.purge.stores <= found.purge.absent.keys()
-                life.proven = everywhere and self.time.now - found.purge.began > STRAGGLING
+                incarnation.proven = everywhere and self.time.now - found.purge.began > STRAGGLING
 
     # ---- the world
 
@@ -400,13 +404,13 @@ class World:
                 if hold.released is None:
                     self.release(name, reference)
         self.see_purges()
-        pending = [self.gone_by(life) for life in self.clerk.all() if life.dates is not None]
+        pending = [self.gone_by(one) for one in self.clerk.all() if one.dates is not None]
         last = max([self.time.now, *self.down_until.values(), *pending])
         self.advance(last - self.time.now + HOUR)
         self.keep()
         self.observer.check()
         self.observer.check_ledgers()
 
-    def gone_by(self, life: NotedLife) -> datetime:
+    def gone_by(self, incarnation: NotedLife) -> datetime:
         vanishing = BUDGET.expiry_gap + BUDGET.store_snapshots + BUDGET.clock + BUDGET.repair
-        return self.clerk.gone_by(life, vanishing)
+        return self.clerk.gone_by(incarnation, vanishing)

@@ -240,7 +240,7 @@ def _setup(node: Node, target: RunTarget, spool: Path) -> protocol.Setup:
         chunk_key=generation.chunk_key,
         tenant_key=names.tags.key,
         own_clocks=sorted(names.own_clocks),
-        lives=dict(names.lives),
+        incarnations=dict(names.incarnations),
         last_section=target.index.last_number(),
         compression_level=node.compression_level,
         spool=str(spool),

@@ -246,9 +246,9 @@ def test_a_key_to_purged_rows_is_told_and_no_fault(
     drills.repository = region.repository
     now = keeper_region.clock.now()
     keeper_region.book.append(
-        lambda lives: lifecycle.erase(lives, keeper_region.tenant("t1"), ClockDates(now, now + 3 * DAY, now))
+        lambda states: lifecycle.erase(states, keeper_region.tenant("t1"), ClockDates(now, now + 3 * DAY, now))
     )
-    keeper_region.purge(keeper_region.life("t1"))
+    keeper_region.purge(keeper_region.incarnation("t1"))
     report = drills.run()
     assert (report.verdict, codes(report, "constraints")) == ("pass", ["key-to-purged-rows"])
     report = drills.run(DrillRequest(), "ALTER TABLE paper DROP CONSTRAINT of_note")

@@ -121,13 +121,13 @@ def test_a_purged_tenant_is_absent_and_cannot_be_opened(
     repository = keeper_region.region.repository
     record = repository.record(repository.snapshots()[-1])
     ours = segments_of(region, record, "t1")
-    life = {"tenant": keeper_region.tenant("t1"), "incarnation": 1, "scope": ""}
+    incarnation = {"tenant": keeper_region.tenant("t1"), "incarnation": 1, "scope": ""}
     segments = [(record.generation, segment) for segment in ours]
-    keeper_region.book.append(lambda _: [PurgeBegan(**life, segments=segments, stores=["disk"])])
+    keeper_region.book.append(lambda _: [PurgeBegan(**incarnation, segments=segments, stores=["disk"])])
     drills.repository = repository
     report = drills.run(DrillRequest(snapshot="latest"))
     assert (report.verdict, codes(report, "purged")) == ("pass", ["purge-under-way"])
-    keeper_region.book.append(lambda _: [Shredded(**life, store="disk", keyrings=1)])
+    keeper_region.book.append(lambda _: [Shredded(**incarnation, store="disk", keyrings=1)])
     report = drills.run(DrillRequest(snapshot="latest"))
     assert (report.verdict, codes(report, "purged")) == ("fail", ["shredded-key-opens"])
     for path in files(region, "keyrings"):

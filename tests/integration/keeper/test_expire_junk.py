@@ -123,7 +123,7 @@ def test_a_record_nobody_can_believe_stays_while_a_tenant_is_held(handmade: Hand
 
     handmade.backup(1, "ada")
     review = datetime.now(UTC) + 30 * DAY
-    handmade.keeper.book.append(lambda lives: lifecycle.hold(lives, handmade.tenant("ada"), "case-1", review))
+    handmade.keeper.book.append(lambda states: lifecycle.hold(states, handmade.tenant("ada"), "case-1", review))
     _, name = _record(handmade, b"noise")
     handmade.put(name, b"noise", days_ago=11)
     handmade.expire()

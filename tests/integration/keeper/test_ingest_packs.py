@@ -117,7 +117,7 @@ class Thief:
         handmade, made = self.handmade, self.made
         handmade.erase(tenant)
         segments = [(made.generation, made.pseudonym(named(tenant)))]
-        began = PurgeBegan(**handmade.life(tenant)._asdict(), segments=segments, stores=["disk"])
+        began = PurgeBegan(**handmade.incarnation(tenant)._asdict(), segments=segments, stores=["disk"])
         handmade.keeper.book.append(lambda _: [began])
 
 

@@ -70,15 +70,15 @@ def test_a_tenant_leaves_comes_back_and_is_erased(kept: NodeFolder) -> None:
     assert (other.returncode, b"marked since" in other.stderr) == (10, True)
     (line,) = kept.json("tenant", "list", "be")["tenants"]
     assert line["deadline"] > line["purge_by"] > line["since"]
-    (life,) = tenant(kept, "where", "be", "secretive-1")["incarnations"]
-    assert life["copies"][0]["readable"] >= 1
-    assert life["gone_by"] == line["deadline"]
+    (incarnation,) = tenant(kept, "where", "be", "secretive-1")["incarnations"]
+    assert incarnation["copies"][0]["readable"] >= 1
+    assert incarnation["gone_by"] == line["deadline"]
     assert tenant(kept, "resubscribe", "be", "secretive-1")["tenant"]["state"] == "active"
     erased = tenant(kept, "erase", "be", "secretive-1")
     assert erased["tenant"]["state"] == "cleared"
     assert erased["purged"][0]["objects"] >= 1
-    (life,) = tenant(kept, "where", "be", "secretive-1")["incarnations"]
-    assert (life["copies"], life["standing"]["absent"]) == ([], ["disk"])
+    (incarnation,) = tenant(kept, "where", "be", "secretive-1")["incarnations"]
+    assert (incarnation["copies"], incarnation["standing"]["absent"]) == ([], ["disk"])
     shown = tenant(kept, "show", "be", who, "--id")
     assert [happened["event"]["event"] for happened in shown["history"]] == [
         "unsubscribed", "resubscribed", "erasure-requested", "purge-began", "shredded", "cleared", "absent",

@@ -41,7 +41,7 @@ def purge(offline, key):
         return purging.purge(key)
 
 
-def test_a_life_does_not_wait_for_a_store_that_was_retired(half):
+def test_an_incarnation_does_not_wait_for_a_store_that_was_retired(half):
     """It is cleared then, the attestation names store and decision as not seen, and the ledger vouches for that."""
     offline, key = half
     offline.clock.by = timedelta(days=2)

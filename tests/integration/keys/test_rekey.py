@@ -66,7 +66,7 @@ def run(offline: OfflineKeeper, *pairs: suite.KeyPair, identity: suite.KeyPair |
 
 def erase(offline: OfflineKeeper, tenant: str) -> None:
     now, one = datetime.now(UTC), offline.keeper.tags.tenant_id(tenant)
-    offline.keeper.book.append(lambda lives: lifecycle.erase(lives, one, ClockDates(now, now + 40 * DAY, now)))
+    offline.keeper.book.append(lambda states: lifecycle.erase(states, one, ClockDates(now, now + 40 * DAY, now)))
 
 
 def findings(offline: OfflineKeeper) -> list[str]:

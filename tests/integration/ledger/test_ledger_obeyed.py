@@ -59,9 +59,9 @@ class Reading:
     def purge(self, tenant: str) -> None:
         keeper_region, now = self.keeper_region, self.keeper_region.clock.now()
         keeper_region.book.append(
-            lambda lives: lifecycle.erase(lives, keeper_region.tenant(tenant), ClockDates(now, now + 3 * DAY, now))
+            lambda states: lifecycle.erase(states, keeper_region.tenant(tenant), ClockDates(now, now + 3 * DAY, now))
         )
-        keeper_region.purge(keeper_region.life(tenant))
+        keeper_region.purge(keeper_region.incarnation(tenant))
 
     def copy(self, name: str) -> Path:
         """All that is on the store now."""
@@ -166,7 +166,7 @@ def test_the_same_removal_without_the_ledger_is_damage_to_all_readers(reading: R
 def test_a_tenant_that_returned_is_restored(reading: Reading, recover: Recover) -> None:
     """Its new incarnation's segments are others, whatever the ledger says of the old ones'."""
     reading.purge("3")
-    reading.keeper_region.book.append(lambda lives: lifecycle.resubscribe(lives, reading.keeper_region.tenant("3")))
+    reading.keeper_region.book.append(lambda states: lifecycle.resubscribe(states, reading.keeper_region.tenant("3")))
     reading.region.backup(reading.crowd)
     assert reading.verify().clean
     with reading.restored() as (report, database):
@@ -211,8 +211,8 @@ def test_what_is_purged_entirely_is_refused(reading: Reading) -> None:
     snapshot = region.backup(reading.crowd, label="hosted", tenancy=region.tenancy).snapshot
     now = keeper_region.clock.now()
     tenant = keeper_region.tenant(reading.crowd.name)
-    keeper_region.book.append(lambda lives: lifecycle.erase(lives, tenant, ClockDates(now, now + 3 * DAY, now)))
-    keeper_region.purge(keeper_region.life(reading.crowd.name))
+    keeper_region.book.append(lambda states: lifecycle.erase(states, tenant, ClockDates(now, now + 3 * DAY, now)))
+    keeper_region.purge(keeper_region.incarnation(reading.crowd.name))
     assert reading.verify().clean
     with pytest.raises(RefusedError, match="everything in snapshot"):
         reading.restored(label="hosted", snapshot=snapshot).__enter__()

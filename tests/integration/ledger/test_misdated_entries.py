@@ -242,9 +242,9 @@ def test_what_was_done_counts_from_the_correction(ledger: Ledger) -> None:
     released = Released(tenant=ACME, hold="H-1", due=stamp(due))
     at = ledger.append_ahead(held, released, PurgeBegan(tenant=ACME, incarnation=1, segments=[], stores=["disk"]))
     redate(ledger.book(), "OPS-7")
-    lives, said = ledger.book().states, parse_stamp(ledger.book().chain.links[-1].entry.at)
-    assert lives.current(ACME).purge.began == said
-    hold = lives.holds[ACME, "H-1"]
+    states, said = ledger.book().states, parse_stamp(ledger.book().chain.links[-1].entry.at)
+    assert states.current(ACME).purge.began == said
+    hold = states.holds[ACME, "H-1"]
     assert (hold.since, hold.released, hold.due) == (said, said, due - (parse_stamp(at) - first))
 
 

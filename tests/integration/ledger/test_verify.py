@@ -181,8 +181,8 @@ def test_what_a_purge_took_and_somebody_put_back_is_named(checker: Checker, what
     began = small.purge_began(ACME)
     small.tell(began)
     small.take_out(ACME)
-    life = {"tenant": began.tenant, "incarnation": began.incarnation, "scope": began.scope}
-    small.tell(Absent(**life, store="disk", snapshots=[]))
+    incarnation = {"tenant": began.tenant, "incarnation": began.incarnation, "scope": began.scope}
+    small.tell(Absent(**incarnation, store="disk", snapshots=[]))
     checker.clock.elapsed += 4 * 86400
     assert checker.run(store="disk").findings == ()
     for path, data in old.items():

@@ -127,9 +127,9 @@ def test_a_purged_tenant_whose_rows_were_referred_to(
     keeper_region.region.backup(database)
     now = keeper_region.clock.now()
     keeper_region.book.append(
-        lambda lives: lifecycle.erase(lives, keeper_region.tenant("2"), ClockDates(now, now + 3 * DAY, now))
+        lambda states: lifecycle.erase(states, keeper_region.tenant("2"), ClockDates(now, now + 3 * DAY, now))
     )
-    keeper_region.purge(keeper_region.life("2"))
+    keeper_region.purge(keeper_region.incarnation("2"))
     with pytest.raises(BrokenKeysError, match="2 foreign keys cannot hold"):
         restoring(pg17)
     found, report = restoring(pg17, without_broken_keys=True)

@@ -48,9 +48,9 @@ def crowd(keeper_region: KeeperRegion, pg17: Server, make_database: Callable[...
 def purge(keeper_region: KeeperRegion, tenant: str) -> None:
     now = keeper_region.clock.now()
     keeper_region.book.append(
-        lambda lives: lifecycle.erase(lives, keeper_region.tenant(tenant), ClockDates(now, now + 3 * DAY, now))
+        lambda states: lifecycle.erase(states, keeper_region.tenant(tenant), ClockDates(now, now + 3 * DAY, now))
     )
-    keeper_region.purge(keeper_region.life(tenant))
+    keeper_region.purge(keeper_region.incarnation(tenant))
 
 
 def find(keeper_region: KeeperRegion, wanted: str = "latest", labels: dict[str, bool] = LABELS) -> RegionContents:

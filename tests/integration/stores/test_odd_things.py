@@ -227,7 +227,7 @@ def purged(world: World) -> str:
 
 
 def attested(world: World) -> str:
-    attest(world.keeper, world.handmade.life("ada"), {"disk": "ch", "cellar": "ch"})
+    attest(world.keeper, world.handmade.incarnation("ada"), {"disk": "ch", "cellar": "ch"})
     return ""
 
 

@@ -427,13 +427,15 @@ def test_a_purge_that_only_began_is_obeyed(pair: Pair) -> None:
     generations = {
         place.generation for place in map(layout.place_of, map(ObjectName, pair.origin())) if place.generation
     }
-    life, tags = pair.handmade.life("ada"), pair.made.tags
+    incarnation, tags = pair.handmade.incarnation("ada"), pair.made.tags
     refs = []
     for generation in sorted(generations):
         own = tags.tenant_tag(generation, pair.handmade.tenant("ada"), 1)
         rings = pair.handmade.repository.keyrings(generation)
         refs += sorted({(generation, one) for ring in rings for one, listed in ring.index if listed.tenant == own})
-    pair.handmade.keeper.book.append(lambda _: [PurgeBegan(**life._asdict(), segments=refs, stores=["cellar", "disk"])])
+    pair.handmade.keeper.book.append(
+        lambda _: [PurgeBegan(**incarnation._asdict(), segments=refs, stores=["cellar", "disk"])]
+    )
     doomed = {segment for _, segment in refs}
     done = pair.run()
     assert (done.damage, len(done.snapshots)) == ([], 4)

@@ -184,8 +184,8 @@ def test_a_node_with_a_sub_account_and_a_keeper_with_the_parents(installed, sub_
     installed.json("ingest", "be")
     installed.json("purge", "be")
     installed.json("verify", "be")
-    (life,) = installed.json("tenant", "where", "be", "1")["incarnations"]
-    assert (life["copies"], life["standing"]["absent"]) == ([], ["away"])
+    (incarnation,) = installed.json("tenant", "where", "be", "1")["incarnations"]
+    assert (incarnation["copies"], incarnation["standing"]["absent"]) == ([], ["away"])
     (store,) = installed.json("status", "be")["regions"][0]["stores"]
     newest = datetime.fromisoformat(store["databases"][0]["published"])
     assert (datetime.now(UTC) - newest).total_seconds() < 600

@@ -62,19 +62,19 @@ def purged(keeper_region: KeeperRegion, crowd: Database) -> KeeperRegion:
     keeper_region.region.tenancy = BY_COLUMN
     keeper_region.region.backup(crowd)
     erase(keeper_region)
-    keeper_region.purge(keeper_region.life(NAME))
+    keeper_region.purge(keeper_region.incarnation(NAME))
     return keeper_region
 
 
 def erase(keeper_region: KeeperRegion, deadline: timedelta = 3 * DAY) -> None:
     now = keeper_region.clock.now()
     keeper_region.book.append(
-        lambda lives: lifecycle.erase(lives, keeper_region.tenant(NAME), ClockDates(now, now + deadline, now))
+        lambda states: lifecycle.erase(states, keeper_region.tenant(NAME), ClockDates(now, now + deadline, now))
     )
 
 
 def issue(keeper_region: KeeperRegion, **locations: str) -> Issued:
-    return attest(keeper_region.keeper, keeper_region.life(NAME), {"disk": "zurich", **locations})
+    return attest(keeper_region.keeper, keeper_region.incarnation(NAME), {"disk": "zurich", **locations})
 
 
 def chain_of(keeper_region: KeeperRegion) -> Chain:
@@ -105,13 +105,13 @@ def test_what_was_seen_gone_is_attested_and_verified_offline(purged: KeeperRegio
     """The document names the dates, keys and stores, lies on the store, is in the ledger, and verifies from copies."""
     shutil.copytree(purged.region.folder / "store" / "be", zfs(purged))
     issued = issue(purged)
-    one, life = issued.attestation, purged.book.states.incarnations[purged.life(NAME)]
-    assert (life.state, life.attestation) == (State.ATTESTED, issued.sha256)
+    one, incarnation = issued.attestation, purged.book.states.incarnations[purged.incarnation(NAME)]
+    assert (incarnation.state, incarnation.attestation) == (State.ATTESTED, issued.sha256)
     (store,) = one.stores
     assert (store.store, store.location, store.late) == ("disk", "zurich", False)
     assert store.snapshots == [zfs(purged).parent.name]
     assert store.shredded <= store.cleared <= store.absent <= store.observed <= one.issued <= one.due
-    assert {(key.generation, key.segment) for key in one.keys} == life.purge.segments
+    assert {(key.generation, key.segment) for key in one.keys} == incarnation.purge.segments
     (keyring,) = [purged.region.repository.keyring(name) for name in store.keyrings]
     assert {(*key.keyrings, *key.stores) for key in one.keys} == {(keyring.ids.run, "disk")}
     assert {key.segment for key in one.keys} == keyring.shredded
@@ -130,11 +130,11 @@ def test_a_keyring_that_holds_a_key_is_told(keeper_region: KeeperRegion, crowd: 
     keeper_region.region.tenancy = BY_COLUMN
     keeper_region.region.backup(crowd)
     with Purging(keeper_region.keeper) as purging:
-        segments = purging.find(keeper_region.life(NAME))
+        segments = purging.find(keeper_region.incarnation(NAME))
     listed = list_keys(keeper_region.keeper, segments)
     assert listed.kept == listed.keyrings["disk"] != []
     erase(keeper_region)
-    keeper_region.purge(keeper_region.life(NAME))
+    keeper_region.purge(keeper_region.incarnation(NAME))
     assert list_keys(keeper_region.keeper, segments).kept == []
 
 
@@ -156,7 +156,7 @@ def test_a_store_snapshot_that_holds_a_key_stands_in_the_way(keeper_region: Keep
     keeper_region.region.backup(crowd)
     shutil.copytree(keeper_region.region.folder / "store" / "be", zfs(keeper_region))
     erase(keeper_region)
-    keeper_region.purge(keeper_region.life(NAME))
+    keeper_region.purge(keeper_region.incarnation(NAME))
     with pytest.raises(RefusedError, match=f"'disk' still holds something in: {zfs(keeper_region).parent.name}"):
         issue(keeper_region)
     assert not list(keeper_region.region.store.list(layout.ATTESTATIONS))
@@ -179,7 +179,7 @@ def test_a_snapshot_nobody_can_look_into_stands_in_the_way(purged: KeeperRegion)
 
 def test_a_copy_that_came_back_is_removed_and_seen_again(purged: KeeperRegion, crowd: Database) -> None:
     """Sections put back after the purge are taken again, and what is attested is the look behind that."""
-    before = purged.book.states.incarnations[purged.life(NAME)].purge
+    before = purged.book.states.incarnations[purged.incarnation(NAME)].purge
     ((generation, segment), *_) = before.segments
     context = PackContext(purged.keeper.repository, generation)
     name = SegmentName("app", "uploaded", NAME)
@@ -222,14 +222,16 @@ def test_a_store_configured_since_is_looked_at_or_named(purged: KeeperRegion, tm
 
 def test_a_store_configured_no_more_stands_in_the_way(purged: KeeperRegion) -> None:
     """It took part in the purge, and nobody can look at it: named, though it was seen empty once."""
-    purged.book.append(lambda _: [PurgeBegan(**purged.life(NAME)._asdict(), segments=[], stores=["disk", "cellar"])])
+    purged.book.append(
+        lambda _: [PurgeBegan(**purged.incarnation(NAME)._asdict(), segments=[], stores=["disk", "cellar"])]
+    )
     with pytest.raises(RefusedError, match="store 'cellar' took part in the purge and is not configured any more"):
         issue(purged)
 
 
 def test_a_run_that_began_before_the_purge_stands_in_the_way(purged: KeeperRegion) -> None:
     """Its mark says it may not know of the purge; when it is gone, or old, what it did was seen."""
-    ((generation, _), *_) = purged.book.states.incarnations[purged.life(NAME)].purge.segments
+    ((generation, _), *_) = purged.book.states.incarnations[purged.incarnation(NAME)].purge.segments
     mark = layout.run_mark(generation, layout.RunId("20300101T000000Z-00000000"))
     purged.region.store.put_new(mark, io.BytesIO(b""), 0, hashlib.sha256().hexdigest())
     with pytest.raises(RefusedError, match=r"run 20300101T000000Z-00000000 on store 'disk' began before"):
@@ -286,7 +288,7 @@ def test_a_ledger_without_its_events_is_found(purged: KeeperRegion) -> None:
 def test_more_found_afterwards_asks_for_another(purged: KeeperRegion) -> None:
     """An attestation that later finds outdate is not called good."""
     issued = issue(purged)
-    purged.book.append(lambda _: [PurgeBegan(**purged.life(NAME)._asdict(), segments=[], stores=["disk"])])
+    purged.book.append(lambda _: [PurgeBegan(**purged.incarnation(NAME)._asdict(), segments=[], stores=["disk"])])
     with pytest.raises(RefusedError, match="more of the tenant was found"):
         verified(purged, issued)
     assert verified(purged, issue(purged))
@@ -330,7 +332,7 @@ def test_a_late_delivery_is_told(keeper_region: KeeperRegion, crowd: Database) -
     keeper_region.region.tenancy = BY_COLUMN
     keeper_region.region.backup(crowd)
     erase(keeper_region, timedelta(microseconds=1))
-    keeper_region.purge(keeper_region.life(NAME))
+    keeper_region.purge(keeper_region.incarnation(NAME))
     issued = issue(keeper_region)
     assert (issued.attestation.late, issued.attestation.stores[0].late) == (True, True)
     assert verified(keeper_region, issued)
@@ -346,11 +348,11 @@ def test_holds_and_restores_are_told(keeper_region: KeeperRegion, crowd: Databas
     snapshot = keeper_region.region.backup(crowd).snapshot
     now, tenant = keeper_region.clock.now(), keeper_region.tenant(NAME)
     dates = ClockDates(now, now + 180 * DAY, now)
-    keeper_region.book.append(lambda lives: lifecycle.unsubscribe(lives, tenant, dates))
-    keeper_region.book.append(lambda lives: lifecycle.hold(lives, tenant, "CASE-1", now + 30 * DAY))
-    keeper_region.book.append(lambda lives: lifecycle.release(lives, tenant, "CASE-1", keeper_region.clock.now()))
+    keeper_region.book.append(lambda states: lifecycle.unsubscribe(states, tenant, dates))
+    keeper_region.book.append(lambda states: lifecycle.hold(states, tenant, "CASE-1", now + 30 * DAY))
+    keeper_region.book.append(lambda states: lifecycle.release(states, tenant, "CASE-1", keeper_region.clock.now()))
     keeper_region.book.append(lambda _: [Restored(snapshot=snapshot, purpose="before")])
-    keeper_region.purge(keeper_region.life(NAME))
+    keeper_region.purge(keeper_region.incarnation(NAME))
     keeper_region.book.append(lambda _: [Restored(snapshot=snapshot, purpose=f"for {NAME}", override="DPO-7")])
     issued = issue(keeper_region)
     (hold,), (restore,) = issued.attestation.holds, issued.attestation.restores
@@ -364,7 +366,7 @@ def test_holds_and_restores_are_told(keeper_region: KeeperRegion, crowd: Databas
 
 
 def test_a_crash_before_the_ledger_tells_leaves_nothing_attested(purged: KeeperRegion, monkeypatch) -> None:
-    """The document may lie there; the life is not attested, and the next attempt issues another."""
+    """The document may lie there; the incarnation is not attested, and the next attempt issues another."""
 
     def cut(_: object) -> None:
         if list(purged.region.store.list(layout.ATTESTATIONS)):
@@ -374,7 +376,7 @@ def test_a_crash_before_the_ledger_tells_leaves_nothing_attested(purged: KeeperR
         patched.setattr(purged.book, "append", cut)
         with pytest.raises(StoreError, match="cut"):
             issue(purged)
-    assert purged.book.states.incarnations[purged.life(NAME)].state is State.CLEARED
+    assert purged.book.states.incarnations[purged.incarnation(NAME)].state is State.CLEARED
     assert verified(purged, issue(purged))
 
 
@@ -384,13 +386,13 @@ def test_a_purge_that_goes_on_meanwhile_is_not_attested(purged: KeeperRegion, mo
 
     def put_and_find(repository: Repository, name: ObjectName, data: bytes) -> None:
         put(repository, name, data)
-        purged.book.append(lambda _: [PurgeBegan(**purged.life(NAME)._asdict(), segments=[], stores=["disk"])])
+        purged.book.append(lambda _: [PurgeBegan(**purged.incarnation(NAME)._asdict(), segments=[], stores=["disk"])])
 
     with monkeypatch.context() as patched:
         patched.setattr(Repository, "put_document", put_and_find)
         with pytest.raises(RefusedError, match="went on meanwhile"):
             issue(purged)
-    assert purged.book.states.incarnations[purged.life(NAME)].attestation is None
+    assert purged.book.states.incarnations[purged.incarnation(NAME)].attestation is None
 
 
 def test_a_node_keeps_no_copy_of_keys_that_are_on_the_store(keeper_region: KeeperRegion, crowd: Database) -> None:

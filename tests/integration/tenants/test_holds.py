@@ -24,13 +24,13 @@ from backupd.repository.state.keyring_cache import KeyringCache
 def hold(offline: OfflineKeeper, tenant: str) -> None:
     one = offline.keeper.tags.tenant_id(tenant)
     review = offline.clock.now() + 30 * DAY
-    offline.keeper.book.append(lambda lives: lifecycle.hold(lives, one, "CASE-1", review))
+    offline.keeper.book.append(lambda states: lifecycle.hold(states, one, "CASE-1", review))
 
 
 def release(offline: OfflineKeeper, tenant: str) -> None:
     one = offline.keeper.tags.tenant_id(tenant)
     due = offline.clock.now() + DAY
-    offline.keeper.book.append(lambda lives: lifecycle.release(lives, one, "CASE-1", due))
+    offline.keeper.book.append(lambda states: lifecycle.release(states, one, "CASE-1", due))
 
 
 def reduced(offline: OfflineKeeper) -> list[SnapshotName]:
@@ -142,8 +142,8 @@ def test_snapshots_made_behind_the_hold_are_not_kept_by_it(offline: OfflineKeepe
     """It keeps what there was when it was ordered."""
     offline.backup(30, "ada")
     hold(offline, "ada")
-    lives = offline.keeper.book.states
-    (since,) = {one.since for one in lives.holds.values()}
+    states = offline.keeper.book.states
+    (since,) = {one.since for one in states.holds.values()}
     assert offline.plan().reductions
     record = offline.repository.record(offline.repository.snapshots()[0])
     assert record.exported < since.isoformat()
@@ -156,7 +156,7 @@ def test_a_node_cannot_say_what_a_hold_keeps(handmade: HandmadeKeeper) -> None:
     ada = handmade.pseudonym("ada")
     true = {key for key in handmade.sections() if key[1] == ada}
     one, review = handmade.tenant("ada"), handmade.clock.now() + 30 * DAY
-    handmade.keeper.book.append(lambda lives: lifecycle.hold(lives, one, "CASE-1", review))
+    handmade.keeper.book.append(lambda states: lifecycle.hold(states, one, "CASE-1", review))
     there = set(handmade.names("packs"))
     with handmade.dated(29):
         handmade.made.write({named(None, "structure"): Content(facts=facts()), named("ada"): notes("false")})

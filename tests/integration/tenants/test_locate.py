@@ -39,8 +39,8 @@ def take_snapshot(offline, folder):
 
 
 def only(offline, tenant):
-    (life,) = locate_tenant(offline.keeper, HALF_A_YEAR, tenant)
-    return life
+    (incarnation,) = locate_tenant(offline.keeper, HALF_A_YEAR, tenant)
+    return incarnation
 
 
 def test_keys_are_listed_where_they_lie(offline):

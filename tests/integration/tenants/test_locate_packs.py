@@ -15,8 +15,8 @@ SNAPSHOT = f"daily_{datetime.now(UTC):%Y-%m-%d}"
 
 
 def copies(handmade: HandmadeKeeper, tenant: str) -> tuple[Copy, ...]:
-    (life,) = locate_tenant(handmade.keeper, HALF_A_YEAR, handmade.tenant(tenant))
-    return life.copies
+    (incarnation,) = locate_tenant(handmade.keeper, HALF_A_YEAR, handmade.tenant(tenant))
+    return incarnation.copies
 
 
 @pytest.fixture

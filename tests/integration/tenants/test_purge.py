@@ -52,7 +52,7 @@ def files(folder: Path) -> dict[str, str]:
 def erase(keeper_region: KeeperRegion, tenant: str) -> None:
     now = keeper_region.clock.now()
     dates = ClockDates(now, now + 3 * DAY, now)
-    keeper_region.book.append(lambda lives: lifecycle.erase(lives, keeper_region.tenant(tenant), dates))
+    keeper_region.book.append(lambda states: lifecycle.erase(states, keeper_region.tenant(tenant), dates))
 
 
 def test_a_purge_takes_one_tenant_and_nothing_else(keeper_region: KeeperRegion, crowd: Database) -> None:
@@ -70,10 +70,10 @@ def test_a_purge_takes_one_tenant_and_nothing_else(keeper_region: KeeperRegion, 
     theirs = {key for key in sections if key[1] in doomed}
     assert theirs
     erase(keeper_region, "3")
-    (done,) = keeper_region.purge(keeper_region.life("3"))
+    (done,) = keeper_region.purge(keeper_region.incarnation("3"))
     after = files(folder)
     assert (done.keyrings, done.absent) == (2, True)
-    assert keeper_region.book.states.incarnations[keeper_region.life("3")].state is State.CLEARED
+    assert keeper_region.book.states.incarnations[keeper_region.incarnation("3")].state is State.CLEARED
     assert stored_sections(region.repository) == {key: data for key, data in sections.items() if key not in theirs}
     assert before.keys() <= after.keys()
     changed = {name for name in before if before[name] != after[name]}
@@ -97,14 +97,14 @@ def test_a_purged_tenant_is_not_backed_up_again_until_it_returns(keeper_region: 
     region.tenancy = BY_COLUMN
     old = look(region.repository, region.backup(crowd).snapshot, region.identity.secret).of("3").pseudonym
     erase(keeper_region, "3")
-    keeper_region.purge(keeper_region.life("3"))
+    keeper_region.purge(keeper_region.incarnation("3"))
     again = look(region.repository, region.backup(crowd).snapshot, region.identity.secret)
     assert "3" not in {name.tenant for name in again.segments}
-    keeper_region.book.append(lambda lives: lifecycle.resubscribe(lives, keeper_region.tenant("3")))
+    keeper_region.book.append(lambda states: lifecycle.resubscribe(states, keeper_region.tenant("3")))
     back = look(region.repository, region.backup(crowd).snapshot, region.identity.secret)
     assert back.of("3").pseudonym != old
     assert len(back.rows("public.note")["3"]) == 100
-    assert keeper_region.purge(keeper_region.life("3"))[0].objects == 0
+    assert keeper_region.purge(keeper_region.incarnation("3"))[0].objects == 0
 
 
 def test_who_is_not_due_is_not_purged(keeper_region: KeeperRegion, crowd: Database) -> None:
@@ -116,17 +116,17 @@ def test_who_is_not_due_is_not_purged(keeper_region: KeeperRegion, crowd: Databa
     dates = ClockDates(now, now + 180 * DAY, now + 100 * DAY)
     for prepare in (
         lambda _: [],
-        lambda lives: lifecycle.unsubscribe(lives, keeper_region.tenant("3"), dates),
-        lambda lives: lifecycle.hold(lives, keeper_region.tenant("3"), "CASE-1", now + 30 * DAY),
+        lambda states: lifecycle.unsubscribe(states, keeper_region.tenant("3"), dates),
+        lambda states: lifecycle.hold(states, keeper_region.tenant("3"), "CASE-1", now + 30 * DAY),
     ):
         keeper_region.book.append(prepare)
         before = files(region.folder / "store")
         with pytest.raises(RefusedError, match="not due"):
-            keeper_region.purge(keeper_region.life("3"))
+            keeper_region.purge(keeper_region.incarnation("3"))
         assert files(region.folder / "store") == before
     keeper_region.clock.by = 101 * DAY
     with pytest.raises(RefusedError, match="not due"):
-        keeper_region.purge(keeper_region.life("3"))
+        keeper_region.purge(keeper_region.incarnation("3"))
 
 
 def test_a_clock_that_differs_from_the_stores_stops_a_purge(keeper_region: KeeperRegion, crowd: Database) -> None:
@@ -138,7 +138,7 @@ def test_a_clock_that_differs_from_the_stores_stops_a_purge(keeper_region: Keepe
     keeper_region.clock.by = 30 * DAY
     before = files(region.folder / "store")
     with pytest.raises(RefusedError, match="clock of store 'disk'"):
-        keeper_region.purge(keeper_region.life("3"))
+        keeper_region.purge(keeper_region.incarnation("3"))
     assert set(before.items()) <= set(files(region.folder / "store").items())
 
 
@@ -167,9 +167,9 @@ def test_the_stores_own_snapshots_are_waited_out(keeper_region: KeeperRegion, cr
     kept = snapshots / f"daily_{datetime.now(UTC):%Y-%m-%d}" / "be"
     shutil.copytree(region.folder / "store" / "be", kept)
     erase(keeper_region, "3")
-    (done,) = keeper_region.purge(keeper_region.life("3"))
+    (done,) = keeper_region.purge(keeper_region.incarnation("3"))
     assert (done.absent, done.waits_for) == (False, (kept.parent.name,))
-    assert keeper_region.book.states.incarnations[keeper_region.life("3")].purge.absent == {}
+    assert keeper_region.book.states.incarnations[keeper_region.incarnation("3")].purge.absent == {}
     # What is left there opens with the identity, until it is gone: so it must not be called unreadable everywhere.
     generation = region.repository.record(report.snapshot).generation
     found = set()
@@ -180,9 +180,9 @@ def test_the_stores_own_snapshots_are_waited_out(keeper_region: KeeperRegion, cr
         found |= {opened.key(place).name.tenant for place in keyring.sealed}
     assert "3" in found
     shutil.rmtree(kept.parent)
-    (done,) = keeper_region.purge(keeper_region.life("3"))
+    (done,) = keeper_region.purge(keeper_region.incarnation("3"))
     assert (done.absent, done.waits_for, done.objects) == (True, (), 0)
-    assert keeper_region.book.states.incarnations[keeper_region.life("3")].purge.absent["disk"][1] == ()
+    assert keeper_region.book.states.incarnations[keeper_region.incarnation("3")].purge.absent["disk"][1] == ()
 
 
 def _fields(node: object) -> dict[str, object]:
@@ -224,7 +224,7 @@ def test_no_key_that_is_left_opens_what_was_kept_elsewhere(keeper_region: Keeper
 
     assert all(opens(section, before.of(section.row).key) for section in theirs)
     erase(keeper_region, "3")
-    keeper_region.purge(keeper_region.life("3"))
+    keeper_region.purge(keeper_region.incarnation("3"))
     after = region.repository.open_keys(region.identity.secret, [record.generation])
     for section in theirs:
         with pytest.raises(RefusedError, match="was shredded"):

@@ -34,7 +34,7 @@ BOB = segment("uploaded", "bob")
 def ask(offline: OfflineKeeper, tenant: str) -> IncarnationKey:
     """A request to erase, due at once."""
     now, one = offline.clock.now(), offline.keeper.tags.tenant_id(tenant)
-    offline.keeper.book.append(lambda lives: lifecycle.erase(lives, one, ClockDates(now, now + 40 * DAY, now)))
+    offline.keeper.book.append(lambda states: lifecycle.erase(states, one, ClockDates(now, now + 40 * DAY, now)))
     return offline.keeper.book.states.current(one).key
 
 
@@ -58,7 +58,7 @@ def test_a_wrong_clock_does_not_begin_a_purge(offline: OfflineKeeper) -> None:
     offline.backup(1, "ada")
     now, ada = offline.clock.now(), offline.keeper.tags.tenant_id("ada")
     dates = ClockDates(now, now + 180 * DAY, now + 20 * DAY)
-    offline.keeper.book.append(lambda lives: lifecycle.unsubscribe(lives, ada, dates))
+    offline.keeper.book.append(lambda states: lifecycle.unsubscribe(states, ada, dates))
     offline.clock.by = 30 * DAY
     with Purging(offline.keeper) as purging, pytest.raises(RefusedError, match="clock of store 'disk'"):
         purging.purge(IncarnationKey(ada, 1))
@@ -137,9 +137,9 @@ def test_keys_in_the_stores_snapshots_outlive_their_keyring(offline: OfflineKeep
             (shot / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(offline.root / name, shot / name)
     purge(offline)
-    life = offline.keeper.book.states.incarnations[key]
-    assert life.purge is not None
-    assert "disk" not in life.purge.absent
+    incarnation = offline.keeper.book.states.incarnations[key]
+    assert incarnation.purge is not None
+    assert "disk" not in incarnation.purge.absent
     for name in offline.files():
         if name.startswith("keyrings/"):
             offline.age(name, days_ago=3)
@@ -166,10 +166,10 @@ def test_what_only_the_stores_snapshots_hold_is_looked_for(offline: OfflineKeepe
     assert "ada" not in keys(offline)
     key = ask(offline, "ada")
     purge(offline)
-    life = offline.keeper.book.states.incarnations[key]
-    assert life.purge is not None
-    assert len(life.purge.segments) == 1
-    assert "disk" not in life.purge.absent
+    incarnation = offline.keeper.book.states.incarnations[key]
+    assert incarnation.purge is not None
+    assert len(incarnation.purge.segments) == 1
+    assert "disk" not in incarnation.purge.absent
     shutil.rmtree(offline.root / ".zfs")
     purge(offline)
     assert "disk" in offline.keeper.book.states.incarnations[key].purge.absent
@@ -193,8 +193,10 @@ def test_a_run_cut_off_behind_its_keyring_goes_on_after_a_purge(offline: Offline
     assert all(section.is_there for section in needed.sections.values())
 
 
-def test_a_tenant_that_returns_adds_nothing_to_what_a_late_run_left_of_its_old_life(offline: OfflineKeeper) -> None:
-    """A run under way at the purge makes a segment of the old life that only the next keeper run finds."""
+def test_a_tenant_that_returns_adds_nothing_to_what_a_late_run_left_of_its_old_incarnation(
+    offline: OfflineKeeper,
+) -> None:
+    """A run under way at the purge makes a segment of the old incarnation that only the next keeper run finds."""
     now = datetime.now(UTC)
     offline.begin(now, {BOB: [b"b\n"]})
     key = ask(offline, "ada")
@@ -210,7 +212,7 @@ def test_a_tenant_that_returns_adds_nothing_to_what_a_late_run_left_of_its_old_l
     offline.store.before = lambda *_: None
     assert purging
     old = {segment_ for segment_, name in offline.owners.items() if name == ADA}
-    offline.keeper.book.append(lambda lives: lifecycle.resubscribe(lives, key.tenant))
+    offline.keeper.book.append(lambda states: lifecycle.resubscribe(states, key.tenant))
     made = offline.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]})
     assert made.snapshot is not None
     (new,) = {segment_ for segment_, name in offline.owners.items() if name == ADA} - old

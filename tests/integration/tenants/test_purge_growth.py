@@ -8,7 +8,7 @@ from fix_handmade_keeper import DAY, HandmadeKeeper, named
 from backupd.model.ids import RunId
 from backupd.model.ledger import Absent, Cleared, PurgeBegan, Shredded
 from backupd.model.text import stamp
-from backupd.operations.keeper import life_segments
+from backupd.operations.keeper import incarnation_segments
 from backupd.operations.keeper.purge import PurgeRun, Purging, purge_due
 from backupd.repository import layout
 from backupd.seal.keyring import KeyringIds, KeyringWriter
@@ -43,13 +43,13 @@ def later(handmade: HandmadeKeeper, days: float, confirmed: int | None = None) -
 
 
 @pytest.mark.parametrize("days", [0, 4], ids=["unfinished", "finished"])
-def test_a_life_that_grows_by_more_than_late_runs_add_asks(purged: HandmadeKeeper, days: float) -> None:
+def test_an_incarnation_that_grows_by_more_than_late_runs_add_asks(purged: HandmadeKeeper, days: float) -> None:
     """By name, with the number that confirms it; others are purged beside it."""
     list_many(purged, 150)
     purged.erase("ada")
     before = purged.events(PurgeBegan)
     run = later(purged, days)
-    bob, ada = purged.life("bob"), purged.life("ada")
+    bob, ada = purged.incarnation("bob"), purged.incarnation("ada")
     assert run.grown == (bob,)
     assert f"150 new segments of tenant {bob.tenant}" in run.refused[bob]
     assert {one.incarnation for one in run.done} == {ada}
@@ -59,11 +59,11 @@ def test_a_life_that_grows_by_more_than_late_runs_add_asks(purged: HandmadeKeepe
     assert len(purged.events(PurgeBegan)[-1].segments) == 150
 
 
-def test_a_life_that_grows_loses_what_the_ledger_lists_all_the_same(handmade: HandmadeKeeper) -> None:
+def test_an_incarnation_that_grows_loses_what_the_ledger_lists_all_the_same(handmade: HandmadeKeeper) -> None:
     """A thief of a node could list more each day: no purge that has begun waits for a person because of it."""
     handmade.backup(1, "ada", "bob")
     handmade.erase("bob")
-    bob = handmade.life("bob")
+    bob = handmade.incarnation("bob")
     with Purging(handmade.keeper) as purging:
         purging.begin([bob])
     list_many(handmade, 150)
@@ -87,7 +87,7 @@ def test_a_purge_of_more_than_an_entry_holds_begins_in_several(
     handmade: HandmadeKeeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many a thief lists, the tenant goes: no entry becomes too large to be read."""
-    monkeypatch.setattr(life_segments, "MOST_LISTED", 40)
+    monkeypatch.setattr(incarnation_segments, "MOST_LISTED", 40)
     handmade.backup(1, "ada", "bob")
     list_many(handmade, 100)
     handmade.erase("bob")

@@ -36,7 +36,7 @@ def shared(handmade: HandmadeKeeper) -> HandmadeKeeper:
 def segments_of(shared: HandmadeKeeper, tenant: str) -> set[Pseudonym]:
     with Purging(shared.keeper) as purging:
         assert not purging.errors
-        return {segment for _, segment in purging.find(shared.life(tenant))}
+        return {segment for _, segment in purging.find(shared.incarnation(tenant))}
 
 
 def test_only_the_tenants_sections_and_lines_go(shared: HandmadeKeeper) -> None:
@@ -62,7 +62,7 @@ def test_only_the_tenants_sections_and_lines_go(shared: HandmadeKeeper) -> None:
         assert keyring.shredded
     (cleared,) = shared.events(Cleared)
     assert (cleared.objects, cleared.bytes) == (done.objects, done.bytes)
-    assert shared.keeper.book.states.incarnations[shared.life("bob")].state is State.CLEARED
+    assert shared.keeper.book.states.incarnations[shared.incarnation("bob")].state is State.CLEARED
 
 
 def test_more_tenants_than_anybody_expects_are_confirmed_first(shared: HandmadeKeeper) -> None:
@@ -75,7 +75,10 @@ def test_more_tenants_than_anybody_expects_are_confirmed_first(shared: HandmadeK
         with pytest.raises(RefusedError, match="2 tenants would be removed in one run"):
             purge_due(shared.keeper, confirmed)
     assert shared.files() == before
-    assert {one.incarnation for one in purge_due(shared.keeper, 2).done} == {shared.life("ada"), shared.life("bob")}
+    assert {one.incarnation for one in purge_due(shared.keeper, 2).done} == {
+        shared.incarnation("ada"),
+        shared.incarnation("bob"),
+    }
 
 
 def test_a_pack_of_nobody_else_keeps_header_and_map(shared: HandmadeKeeper) -> None:
@@ -109,7 +112,7 @@ def test_it_may_be_killed_at_every_step(tmp_path: Path, after: bool) -> None:
         try:
             handmade.keeper.book.sync()
             with Purging(handmade.keeper) as purging:
-                purging.purge(handmade.life("bob"))
+                purging.purge(handmade.incarnation("bob"))
                 with_errors += purging.errors.values()
         except BackupdError as error:
             with_errors.append(error)
@@ -126,7 +129,7 @@ def test_it_may_be_killed_at_every_step(tmp_path: Path, after: bool) -> None:
         handmade.purge("bob")
         assert handmade.sections() == others
         assert all(handmade.repository.keyring(ring).shredded == {doomed} for ring in handmade.names("keyrings"))
-        assert handmade.keeper.book.states.incarnations[handmade.life("bob")].state is State.CLEARED
+        assert handmade.keeper.book.states.incarnations[handmade.incarnation("bob")].state is State.CLEARED
         shutil.rmtree(handmade.folder)
         if finished:
             assert not with_errors
@@ -207,7 +210,7 @@ def test_a_keyring_that_is_put_back_loses_the_keys_again(shared: HandmadeKeeper)
     for name, data in rings.items():
         (shared.root / name).chmod(0o600)
         (shared.root / name).write_bytes(data)
-    assert purge_due(shared.keeper).plan.late == (shared.life("bob"),)
+    assert purge_due(shared.keeper).plan.late == (shared.incarnation("bob"),)
     assert bob == {one for name in rings for one in shared.repository.keyring(name).shredded}
     assert not purge_due(shared.keeper).done
 

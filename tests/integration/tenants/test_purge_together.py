@@ -40,7 +40,7 @@ def test_each_object_is_replaced_once(shared: HandmadeKeeper) -> None:
     assert replaced == dict.fromkeys([*packs, *shared.names("keyrings")], 1)
     assert not run.errors
     for done in run.done:
-        tenant = next(name for name in gone.values() if shared.life(name) == done.incarnation)
+        tenant = next(name for name in gone.values() if shared.incarnation(name) == done.incarnation)
         own = {key: data for key, data in before.items() if key[1] == shared.pseudonym(tenant)}
         assert done.bytes == sum(map(len, own.values()))
         assert done.objects == len({pack for pack, _, _ in own})
@@ -63,11 +63,11 @@ def test_a_pack_that_cannot_be_believed_stops_only_who_is_in_it(shared: Handmade
     run = purge_due(shared.keeper)
     assert isinstance(run.errors["disk"], DamageError)
     states = shared.keeper.book.states.incarnations
-    assert states[shared.life("bob")].state is State.CLEARED
-    assert [done.incarnation for done in run.done] == [shared.life("bob")]
-    assert states[shared.life("eve")].purge is not None
-    assert not states[shared.life("eve")].purge.cleared
-    assert states[shared.life("eve")].purge.shredded
+    assert states[shared.incarnation("bob")].state is State.CLEARED
+    assert [done.incarnation for done in run.done] == [shared.incarnation("bob")]
+    assert states[shared.incarnation("eve")].purge is not None
+    assert not states[shared.incarnation("eve")].purge.cleared
+    assert states[shared.incarnation("eve")].purge.shredded
 
 
 def test_a_keyring_that_rots_stops_only_who_is_in_it(shared: HandmadeKeeper) -> None:
@@ -81,11 +81,11 @@ def test_a_keyring_that_rots_stops_only_who_is_in_it(shared: HandmadeKeeper) -> 
         path = shared.root / newest
         path.chmod(0o600)
         path.write_bytes(path.read_bytes().replace(b'"be"', b'"ch"'))
-        keys = [shared.life("bob"), shared.life("eve")]
+        keys = [shared.incarnation("bob"), shared.incarnation("eve")]
         assert not purging.begin(keys).refused
         done = purging.advance(keys)
         assert isinstance(purging.errors["disk"], DamageError)
-    assert [one.incarnation for one in done] == [shared.life("bob")]
+    assert [one.incarnation for one in done] == [shared.incarnation("bob")]
     (event,) = shared.events(Shredded)
     assert event.tenant == shared.tenant("bob")
 
@@ -119,7 +119,7 @@ def test_it_may_be_killed_at_every_step(tmp_path: Path) -> None:
         assert handmade.sections() == others
         assert all(handmade.repository.keyring(ring).shredded == gone for ring in handmade.names("keyrings"))
         states = handmade.keeper.book.states.incarnations
-        assert {states[handmade.life(tenant)].state for tenant in ("bob", "cid")} == {State.CLEARED}
+        assert {states[handmade.incarnation(tenant)].state for tenant in ("bob", "cid")} == {State.CLEARED}
         shutil.rmtree(handmade.folder)
         if len(faulty.calls) < at:
             break

@@ -75,8 +75,8 @@ def test_a_tenant_that_nothing_knows_is_refused(kept: NodeFolder) -> None:
 def test_where_says_that_a_tenant_is_unknown(kept: NodeFolder) -> None:
     """It is not active, and not gone either; one with rows is active."""
     answer = kept.json("tenant", "where", "be", "99")
-    (life,) = answer["incarnations"]
-    assert (answer["known"], life["standing"]["state"], life["gone_by"]) == (False, "unknown", None)
+    (incarnation,) = answer["incarnations"]
+    assert (answer["known"], incarnation["standing"]["state"], incarnation["gone_by"]) == (False, "unknown", None)
     assert b"active" not in kept.run("tenant", "where", "be", "99").stdout
     answer = kept.json("tenant", "where", "be", "secretive-1")
     assert (answer["known"], answer["incarnations"][0]["standing"]["state"]) == (True, "active")

@@ -154,7 +154,7 @@ def test_drills_and_runs_of_the_keeper(watched: Watched) -> None:
 
 
 def test_deadlines_without_names(watched: Watched) -> None:
-    """The nearest that nothing keeps; held lives are counted apart."""
+    """The nearest that nothing keeps; held incarnations are counted apart."""
     for number, days in ((1, 40), (2, 90), (3, 20)):
         watched.small.tell(
             Unsubscribed(

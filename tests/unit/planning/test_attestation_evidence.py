@@ -67,7 +67,7 @@ def test_holds_restores_and_stores_are_those_that_concern_it() -> None:
 
 
 @pytest.mark.parametrize("events", [[], [LEFT]], ids=["nothing", "no purge"])
-def test_of_a_life_that_no_purge_ended_there_is_nothing(events: list[Event]) -> None:
+def test_of_an_incarnation_that_no_purge_ended_there_is_nothing(events: list[Event]) -> None:
     """Neither of one that the ledger does not know."""
     assert purge_evidence(entries((0, events)), KEY) is None
 

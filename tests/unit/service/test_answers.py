@@ -53,14 +53,14 @@ from backupd.planning.verify import Mismatch
 
 NAME = SnapshotName("20300101T000000Z-" + "ab" * 32)
 TENANT = TenantId("5eed" * 8)
-LIFE = IncarnationKey(TENANT, 1, "")
+INCARNATION = IncarnationKey(TENANT, 1, "")
 GONE = as_object(StoreGoneError("the store is away", hint="Wait."))
 SEEN = Verification(
     region=RegionName("be"), snapshots=3, generations=1, keyrings=1, packs=6, sections=9, size=90, read=6, read_size=70,
     opened=0, orphans=(), orphans_size=0, leftovers=(), foreign=(), entries=5, purged=0, unpurged=0, aged=0,
     proven=(NAME,), findings=(Mismatch("snapshots/x", "is missing"),),
 )  # fmt: skip
-STEP = Purged("a", LIFE, keyrings=1, objects=5, bytes=9, looked_at=datetime(2030, 1, 1, tzinfo=UTC))
+STEP = Purged("a", INCARNATION, keyrings=1, objects=5, bytes=9, looked_at=datetime(2030, 1, 1, tzinfo=UTC))
 REPORT = BackupReport(
     snapshot=NAME, label="app", exported="2030-01-01T00:00:00.000000Z", generation=GenerationId("g"), tables=1,
     segments=2, rows=300, left_out=0, read=18192, new=5, sent=7, objects=2, held_seconds=1.0, seconds=2.0,
@@ -87,9 +87,9 @@ SAMPLES: dict[JobKind, JobAnswer] = {
         regions=(
             RegionPurge(
                 region="be",
-                plan=of_value(PurgePlan((LIFE,), (), ()), PlannedPurges),
+                plan=of_value(PurgePlan((INCARNATION,), (), ()), PlannedPurges),
                 done=(of_value(STEP, StorePurge), of_value(STEP, StorePurge)),
-                refused=(RefusedPurge(incarnation=LIFE, reason="a hold came in"),),
+                refused=(RefusedPurge(incarnation=INCARNATION, reason="a hold came in"),),
                 errors={"b": GONE},
             ),
         )

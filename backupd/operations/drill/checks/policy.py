@@ -85,15 +85,15 @@ def _opens(scene: DrillScene, segment: Pseudonym) -> bool:
 
 def _shredded(scene: DrillScene) -> set[Pseudonym]:
     """Return the segments whose keys the ledger records as shredded on this store."""
-    lives: dict[tuple[str, int, str], set[Pseudonym]] = {}
+    incarnations: dict[tuple[str, int, str], set[Pseudonym]] = {}
     found: set[Pseudonym] = set()
     for entry in scene.subject.history.chain.entries():
         for event in entry.events:
             if isinstance(event, PurgeBegan):
                 listed = {segment for _, segment in event.segments}
-                lives.setdefault((event.tenant, event.incarnation, event.scope), set()).update(listed)
+                incarnations.setdefault((event.tenant, event.incarnation, event.scope), set()).update(listed)
             elif isinstance(event, Shredded) and event.store == scene.environment.store:
-                found |= lives.get((event.tenant, event.incarnation, event.scope), set())
+                found |= incarnations.get((event.tenant, event.incarnation, event.scope), set())
     return found
 
 

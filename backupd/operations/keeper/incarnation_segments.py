@@ -1,5 +1,5 @@
-"""The segments of a life: found by its tags in keyrings, listed in the ledger when its purge begins, and bounded when
-more of them turn up afterwards.
+"""An incarnation's segments: found by its tags in keyrings, listed in the ledger when its purge begins, and bounded
+when more of them turn up afterwards.
 
 A thief of a node has the tenant key, and can list any number of new segments of a tenant who left: nobody else's, but
 more than an entry of the ledger holds.
@@ -21,7 +21,7 @@ MOST_LISTED = 50_000
 _FRAME = 4
 """As many segments take the room of what else an event of them says."""
 MOST_GROWTH = 100
-"""Segments of a life whose purge has begun that are added to it without a confirmation: runs that were under way then
+"""Segments of an incarnation whose purge has begun that are added without a confirmation: runs under way at that time
 add one for each database and data class."""
 
 
@@ -36,34 +36,34 @@ def find_segments(keeper: Keeper, cache: KeyringCache, key: IncarnationKey) -> I
                 yield generation, listed.pseudonym
 
 
-def check_growth(life: Incarnation, found: set[SegmentRef], confirmed: int | None) -> list[RefusedError]:
-    """Return an error when more turned up of a life whose purge has begun than late runs add, unless confirmed.
+def check_growth(incarnation: Incarnation, found: set[SegmentRef], confirmed: int | None) -> list[RefusedError]:
+    """Return an error when more turned up of an incarnation whose purge has begun than late runs add, unless confirmed.
 
     It must hold nothing up that began: a thief of a node can list more each day.
     """
-    more = len(found - life.purge.segments) if life.purge is not None else 0
+    more = len(found - incarnation.purge.segments) if incarnation.purge is not None else 0
     try:
-        check_number(more, MOST_GROWTH, confirmed, f"new segments of tenant {life.key.tenant}, purged before,")
+        check_number(more, MOST_GROWTH, confirmed, f"new segments of tenant {incarnation.key.tenant}, purged before,")
     except RefusedError as error:
         return [error]
     return []
 
 
-def beginnings(lives: Iterable[tuple[Incarnation, set[SegmentRef]]], stores: set[str]) -> list[Event]:
-    """Return the events that list the next segments as purged, each life's; none when the ledger lists all of them.
+def beginnings(found: Iterable[tuple[Incarnation, set[SegmentRef]]], stores: set[str]) -> list[Event]:
+    """Return the events that list each incarnation's next segments as purged; none when the ledger lists all of them.
 
     They are as many as one entry holds.
     """
     events, room = list[Event](), MOST_LISTED
-    for life, found in lives:
-        new, named = found, stores
-        if life.purge is not None:
-            new, named = found - life.purge.segments, stores | life.purge.stores
+    for incarnation, segments in found:
+        new, named = segments, stores
+        if incarnation.purge is not None:
+            new, named = segments - incarnation.purge.segments, stores | incarnation.purge.stores
             if not new:
                 continue
         if room <= 0:
             break
-        events.append(PurgeBegan(**life.key._asdict(), segments=sorted(new)[:room], stores=sorted(named)))
+        events.append(PurgeBegan(**incarnation.key._asdict(), segments=sorted(new)[:room], stores=sorted(named)))
         room -= len(new) + _FRAME
     return events
 
