@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+ASKING = "asking"
+"""The phase in which a store is waited for that has not answered yet; its subject is the store's name."""
+
 
 @dataclass(frozen=True, slots=True)
 class PhaseStarted:

@@ -9,15 +9,41 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TextIO
+
+from backupd.trace import ASKING, Event, PhaseDone, PhaseStarted
 
 _SECOND = 1.0
 _SILENT = 2
 """Seconds for which nothing is shown: most of these commands are done by then."""
 
 
+class StoresAsked:
+    """A trace that knows which stores have not answered yet: what `counted_seconds` shows while several are asked."""
+
+    def __init__(self, otherwise: str, within: timedelta) -> None:
+        """Show `otherwise` while none is asked; each is waited for `within` that time."""
+        self._otherwise = otherwise
+        self._within = within
+        self._lock = threading.Lock()
+        self._asked: list[str] = []
+
+    def emit(self, event: Event) -> None:
+        with self._lock:
+            if isinstance(event, PhaseStarted) and event.phase == ASKING:
+                self._asked.append(event.subject)
+            elif isinstance(event, PhaseDone) and event.phase == ASKING and event.subject in self._asked:
+                self._asked.remove(event.subject)
+
+    def __str__(self) -> str:
+        with self._lock:
+            asked = sorted(set(self._asked))
+        return f"asking {', '.join(asked)}, {self._within.total_seconds():.0f} s at most" if asked else self._otherwise
+
+
 @contextmanager
-def counted_seconds(what: str, *, quiet: bool = False, out: TextIO | None = None) -> Iterator[None]:
+def counted_seconds(what: str | StoresAsked, *, quiet: bool = False, out: TextIO | None = None) -> Iterator[None]:
     """Show on a terminal how long the block takes, in a line that is gone when it ends; elsewhere show nothing."""
     stream = out or sys.stderr
     if quiet or not stream.isatty():
@@ -33,15 +59,15 @@ def counted_seconds(what: str, *, quiet: bool = False, out: TextIO | None = None
         thread.join()
 
 
-def _count(what: str, stream: TextIO, ended: threading.Event) -> None:
+def _count(what: str | StoresAsked, stream: TextIO, ended: threading.Event) -> None:
     seconds, width = 0, 0
     while not ended.wait(_SECOND):
         seconds += 1
         if seconds >= _SILENT:
             line = f"{what}: for {seconds} s"
-            width = len(line)
-            stream.write(f"\r{line}")
+            stream.write(f"\r{line.ljust(width)}")
             stream.flush()
+            width = len(line)
     if width:
         stream.write("\r" + " " * width + "\r")
         stream.flush()

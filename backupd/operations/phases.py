@@ -44,6 +44,10 @@ class Phases:
         self._seconds[name] = self._seconds.get(name, 0.0) + taken
         self._trace.emit(PhaseDone(name, self._subject, taken))
 
+    def on(self, subject: str) -> Phases:
+        """Return the phases of a part of the run that works on something else, such as one of several stores."""
+        return Phases(self.clock, self._trace, subject)
+
     def emit(self, event: Progress) -> None:
         """Report how far a phase is; what the run works on is added, as phases of one name differ by it."""
         self._trace.emit(replace(event, subject=self._subject))

@@ -11,7 +11,7 @@ from backupd.errors import BackupdError, StoreAuthError, StoreGoneError
 from backupd.model.ids import RegionName
 from backupd.operations.phases import Phases
 from backupd.repository.layout import REPOSITORY
-from backupd.trace import Trace, Warned
+from backupd.trace import ASKING, Trace, Warned
 from backupd.wiring.context import QUICKLY, Context, open_repository, open_store
 
 if TYPE_CHECKING:
@@ -102,5 +102,5 @@ def _answers(context: Context, region: RegionName, name: str, trace: Trace) -> b
 def _ask(context: Context, region: RegionName, name: str, trace: Trace) -> None:
     """Look for the repository on a store. Raises StoreGoneError; a store that refuses us did answer: StoreAuthError."""
     phases = Phases(context.clock, trace, name)
-    with phases.phase("asking", quiet=True), closing(open_store(context, region, name, QUICKLY)) as opened:
+    with phases.phase(ASKING, quiet=True), closing(open_store(context, region, name, QUICKLY)) as opened:
         opened.stat(REPOSITORY)

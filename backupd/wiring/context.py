@@ -41,7 +41,7 @@ class Context:
     environ: Mapping[str, str]
     clock: Clock = field(default_factory=SystemClock)
     trace: Trace = field(default_factory=NoTrace, repr=False)
-    """Hears of a store that is away, and is waited for as long as configured."""
+    """Hears of a store that is away, and is waited for as long as configured, and of what is wrong with a ledger."""
 
     def telling(self, trace: Trace) -> Context:
         """Return the same context, whose stores report to this trace that they are away."""

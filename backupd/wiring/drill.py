@@ -144,13 +144,16 @@ def open_report_desk(context: Context, region: RegionName, signer: Signer, trace
 
     Raises ConfigError when the state folder cannot be made.
     """
+    from backupd.operations.phases import Phases
     from backupd.operations.reports import ReportDesk
+    from backupd.operations.roll_call import roll_call
     from backupd.store.directory import DirectoryStore
 
     folder = region_folder(context, region, "reports")
     with open_repositories(context.telling(trace), region) as repositories:
-        book = book_over(context, region, repositories, signer, trace)
-        book.sync()
+        away = roll_call(repositories, Phases(context.clock, trace, region))
+        book = book_over(context.telling(trace), region, repositories, away, signer)
+        book.sync(away=away)
         yield ReportDesk(book, repositories, signer, DirectoryStore(folder))
 
 

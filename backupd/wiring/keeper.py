@@ -15,7 +15,7 @@ from backupd.errors import OUT_OF_REACH, BackupdError, ConfigError, UsageError
 from backupd.model.ids import RegionName
 from backupd.planning.deadlines import DeletionBudget
 from backupd.planning.retention import RetentionPolicy
-from backupd.trace import NoTrace, Warned
+from backupd.trace import Warned
 from backupd.wiring.context import (
     QUICKLY,
     Context,
@@ -67,10 +67,13 @@ def _read_book(
 ) -> Book:
     """Return the region's ledger, read, with a warning for each store that does not answer."""
     from backupd.operations.phases import Phases
+    from backupd.operations.roll_call import roll_call
 
-    with Phases(context.clock, trace, region).phase("reading the ledger", quiet=True):
-        book = book_over(context, region, repositories, signer, trace)
-        book.sync()
+    phases = Phases(context.clock, trace, region)
+    away = roll_call(repositories, phases)
+    with phases.phase("reading the ledger", quiet=True):
+        book = book_over(context.telling(trace), region, repositories, away, signer)
+        book.sync(away=away)
     for repository in repositories.values():
         repository.obey(book.chain)
     for name, error in book.unreached.items():
@@ -82,16 +85,17 @@ def book_over(
     context: Context,
     region: RegionName,
     repositories: Mapping[str, Repository],
+    away: Mapping[str, BackupdError],
     signer: Signer | None = None,
-    trace: Trace | None = None,
 ) -> Book:
     """Return the region's ledger over these repositories, not read yet; without a signer nothing is written to it.
 
-    Raises the first store's error when none can be reached.
+    Stores that are known to be `away`, each with its error, are not asked. The context's trace hears what is wrong with
+    the ledger. Raises the first store's error when none can be reached.
     """
     from backupd.operations.ledger import TOLERANCE, Book, LedgerPlace
 
-    one, keeper = _reachable(repositories), context.config.keeper
+    one, keeper = _reachable(repositories, away), context.config.keeper
     return Book(
         LedgerPlace(
             region=region,
@@ -102,7 +106,7 @@ def book_over(
             clock=context.clock,
             signer=signer,
             tolerance=keeper.clock_tolerance if keeper is not None else TOLERANCE,
-            trace=trace or NoTrace(),
+            trace=context.trace,
         )
     )
 
@@ -367,13 +371,15 @@ def _sftp_stores(context: Context, region: RegionName) -> Iterator[tuple[str, Sf
             yield name, section
 
 
-def _reachable(repositories: Mapping[str, Repository]) -> Repository:
-    """Return the first repository that can be read.
+def _reachable(repositories: Mapping[str, Repository], away: Mapping[str, BackupdError]) -> Repository:
+    """Return the first repository that can be read; those known to be away are not asked.
 
     Raises the first one's error when none can.
     """
-    gone: BackupdError | None = None
-    for repository in repositories.values():
+    gone: BackupdError | None = next(iter(away.values()), None)
+    for name, repository in repositories.items():
+        if name in away:
+            continue
         try:
             repository.info()
         except OUT_OF_REACH as error:

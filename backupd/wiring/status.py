@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from backupd.errors import OUT_OF_REACH, ConfigError
 from backupd.model.ids import RegionName
 from backupd.operations.service.jobs import JobKey, JobKind
+from backupd.parallel import side_by_side
 from backupd.planning.schedule import longest_gap
 from backupd.wiring.context import QUICKLY, Context, known_ledger_copy, open_store
 from backupd.wiring.daemon import run_history, timetable_of
@@ -27,19 +28,31 @@ if TYPE_CHECKING:
     from backupd.operations.monitoring.delivery import Settings
     from backupd.operations.monitoring.state import MonitorState
     from backupd.operations.status import StatusRequest, StorePlace
+    from backupd.trace import Trace
 
 _RUNS = 60
 """Runs of a job that are looked at, at most: the newest."""
+_AT_ONCE = 4
+"""Regions whose stores are asked at once: servers refuse logins that are too many."""
 _LONGEST = 65536
 """Bytes of a file with URLs that are read."""
 
 
-def facts_of_region(context: Context, region: RegionName, *, probe: bool = False) -> RegionFacts:
-    """Find out how a region stands now, and how its last jobs on this machine ended; `probe` as `StatusRequest` says.
+def facts_of_regions(
+    context: Context, regions: Sequence[RegionName], trace: Trace, *, probe: bool = False
+) -> list[RegionFacts]:
+    """Find out how regions stand now, and how their last jobs on this machine ended; `probe` as `StatusRequest` says.
 
+    All stores of a few regions are asked at once: one that is away is waited for `QUICKLY`, and the trace names it.
     Raises DamageError for a ledger that cannot be believed, ConfigError.
     """
-    return replace(_facts_of_stores(context, region, probe=probe), jobs=tuple(facts_of_jobs(context, region)))
+
+    def facts(region: RegionName) -> RegionFacts:
+        found = _facts_of_stores(context, region, trace, probe=probe)
+        return replace(found, jobs=tuple(facts_of_jobs(context, region)))
+
+    some = (regions[first : first + _AT_ONCE] for first in range(0, len(regions), _AT_ONCE))
+    return [one for few in some for one in side_by_side(facts, few)]
 
 
 def facts_of_jobs(context: Context, region: RegionName) -> Iterator[JobFacts]:
@@ -144,18 +157,22 @@ def state_at_start(context: Context, regions: Sequence[RegionName]) -> MonitorSt
     return MonitorState(since=context.clock.now(), jobs=jobs)
 
 
-def _facts_of_stores(context: Context, region: RegionName, *, probe: bool) -> RegionFacts:
+def _facts_of_stores(context: Context, region: RegionName, trace: Trace, *, probe: bool) -> RegionFacts:
+    from backupd.operations.phases import Phases
+    from backupd.operations.roll_call import roll_call
     from backupd.operations.status import book_of, region_facts, unreached
 
     request = _request(context, region, probe=probe)
     with _open_places(context, region) as places:
+        repositories = {place.name: place.repository for place in places}
+        away = roll_call(repositories, Phases(context.clock, trace, region))
         try:
-            book = book_over(context, region, {place.name: place.repository for place in places})
-            book.sync()
+            book = book_over(context, region, repositories, away)
+            book.sync(away=away)
         except OUT_OF_REACH as error:
             known, trusted = known_ledger_copy(context, region), context.trusted_keepers()
             own = book_of(known, region, trusted, context.clock) if known and trusted else None
-            return unreached(context.stores_of(region), request, error, own)
+            return unreached({name: away.get(name, error) for name in repositories}, request, own)
         return region_facts(book, places, request)
 
 

@@ -12,7 +12,7 @@ import typer
 from backupd.cli import output
 from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArgument, load_context
 from backupd.cli.run import Reply
-from backupd.cli.waiting_line import counted_seconds
+from backupd.cli.waiting_line import StoresAsked, counted_seconds
 from backupd.errors import RefusedError
 from backupd.model.text import counted
 
@@ -56,12 +56,14 @@ def status(
       backupd status be --html be.html
     """
     from backupd.model.answers import StatusAnswer
-    from backupd.wiring.status import alarms_of, facts_of_region, write_status_page
+    from backupd.wiring.context import QUICKLY
+    from backupd.wiring.status import alarms_of, facts_of_regions, write_status_page
 
     context = load_context(ctx, config)
     names = context.regions(region or [])
-    with counted_seconds(f"asking the stores of {', '.join(names)}", quiet=as_json):
-        found = [facts_of_region(context, name, probe=probe) for name in names]
+    asked = StoresAsked(f"reading the stores of {', '.join(names)}", QUICKLY)
+    with counted_seconds(asked, quiet=as_json):
+        found = facts_of_regions(context, names, asked, probe=probe)
     alarms = {one.region: alarms_of(context, one) for one in found}
     if html is not None:
         write_status_page(context, html, found)

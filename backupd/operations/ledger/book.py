@@ -115,21 +115,26 @@ class Book:
         """The stamp up to which an entry may lie in the future, because clocks differ."""
         return stamp(self._place.clock.now() + self._place.tolerance)
 
-    def sync(self, *, from_start: bool = False) -> Chain:
+    def sync(
+        self, *, from_start: bool = False, away: Mapping[str, StoreGoneError | StoreAuthError] | None = None
+    ) -> Chain:
         """Read the entries that this machine lacks; with a signer, give every store the entries that it lacks.
 
         Before that, an entry that this machine began to append earlier is settled: it is put on the stores where its
         number is free, and dropped, with a warning, where another keeper's entry has it.
 
-        With `from_start`, every entry of every store is read and compared. Raises DamageError when two disagree, and
-        the first error when no store can be reached.
+        With `from_start`, every entry of every store is read and compared. Stores that are known to be `away`, each
+        with its error, are not asked. Raises DamageError when two disagree, and the first error when no store can be
+        reached.
         """
-        self.unreached = {}
+        self.unreached = dict(away or {})
         lengths: dict[str, int] = {}
         # An entry that another process of this machine appends is in the copy first.
         own = read_own(self._place.copy, self.chain, self._place.trusted)
         self.chain = own.chain
         for name, store in self._place.stores.items():
+            if name in self.unreached:
+                continue
             try:
                 self.chain, lengths[name] = self._read(name, store, compare_all=from_start)
             except OUT_OF_REACH as error:

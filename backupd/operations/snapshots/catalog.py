@@ -13,6 +13,7 @@ from backupd.errors import UNSOUND, BackupdError, StoreError, UsageError
 from backupd.model.ids import GenerationId, RegionName, SnapshotName
 from backupd.operations.ledger.history import LedgerReading, read_ledger
 from backupd.operations.phases import Phases
+from backupd.operations.roll_call import roll_call
 from backupd.operations.snapshots.records import SnapshotInfo, described
 from backupd.operations.status.ages import LedgerFacts
 from backupd.operations.status.ages import read_ledger as ledger_facts
@@ -83,15 +84,18 @@ def read_catalog(
     Raises the first store's error when none answers.
     """
     seen: list[SeenStore] = []
-    away: dict[str, BackupdError] = {}
+    repositories = dict(places)
+    away: dict[str, BackupdError] = {**roll_call(repositories, phases)}
     with phases.phase("looking"):
-        for name, repository in places:
+        for name, repository in repositories.items():
+            if name in away:
+                continue
             try:
                 seen.append(_seen(name, repository, own))
             except BackupdError as error:
                 away[name] = error
         if not seen:
-            raise next(iter(away.values()))
+            raise next(away[name] for name in repositories)
     snapshots, damage = _read_records(seen, phases)
     damage += [f"{one.name}: {found.sentence}" for one in seen for found in one.reading.findings]
     return Catalog(region, tuple(seen), away, snapshots, tuple(damage))

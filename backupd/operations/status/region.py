@@ -6,7 +6,7 @@ When no store answers, the ledger is read from this machine's own copy, because 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -83,7 +83,7 @@ class StatusRequest:
 
 
 def region_facts(book: Book, places: Sequence[StorePlace], request: StatusRequest) -> RegionFacts:
-    """Return the region's facts from its ledger, which was read just now, and from each store.
+    """Return the region's facts from its ledger, which was read just now, and from each store that it was read from.
 
     Raises InterruptedRunError; errors of a store become part of the facts.
     """
@@ -91,6 +91,8 @@ def region_facts(book: Book, places: Sequence[StorePlace], request: StatusReques
     stores, founded = [], []
     for place in places:
         try:
+            if place.name in book.unreached:
+                raise book.unreached[place.name]
             founded.append(parse_stamp(place.repository.info().created))
             stores.append(_store(place, ledger, book, request))
         except BackupdError as error:
@@ -98,9 +100,12 @@ def region_facts(book: Book, places: Sequence[StorePlace], request: StatusReques
     return replace(_ledger_facts(book, ledger, request), stores=tuple(stores), founded=min(founded, default=None))
 
 
-def unreached(places: Sequence[str], request: StatusRequest, error: BackupdError, book: Book | None) -> RegionFacts:
-    """Return the facts of a region of which no store answers, from this machine's copy of the ledger if it has one."""
-    stores = tuple(StoreFacts(store=name, error=fault(error)) for name in places)
+def unreached(away: Mapping[str, BackupdError], request: StatusRequest, book: Book | None) -> RegionFacts:
+    """Return the facts of a region of which no store answers, from this machine's copy of the ledger if it has one.
+
+    `away` has every store by name, with its error.
+    """
+    stores = tuple(StoreFacts(store=name, error=fault(error)) for name, error in away.items())
     if book is None:
         return RegionFacts(region=request.region, at=request.now, stores=stores, promises=request.promises)
     return replace(_ledger_facts(book, read_ledger(book.chain.entries()), request), stores=stores)

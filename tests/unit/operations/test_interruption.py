@@ -124,7 +124,8 @@ def reading_the_facts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backupd.operations.status.region.read_ledger", lambda _: None)
     monkeypatch.setattr("backupd.operations.status.region._ledger_facts", lambda *_: stopped())
     with suppress(AttributeError, TypeError):  # what follows when the interruption was taken for the store's error
-        region_facts(Anything(), [SimpleNamespace(repository=Interrupting(), name="disk")], Anything())
+        book = SimpleNamespace(unreached={}, chain=Anything())
+        region_facts(book, [SimpleNamespace(repository=Interrupting(), name="disk")], Anything())
 
 
 def reading_the_own_ledger(_: pytest.MonkeyPatch) -> None:
@@ -228,6 +229,7 @@ def catching_everything(tree: ast.AST) -> list[ast.ExceptHandler]:
 
 
 HANDED_ON = {
+    "parallel.py",
     "repository/uploader.py",
     "rows/packer_process.py",
     "rows/worker.py",

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from backupd import parallel
-from backupd.parallel import in_parallel
+from backupd.parallel import in_parallel, side_by_side
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
@@ -26,7 +26,7 @@ def test_who_stops_early_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch)
         begun.append(number)
         if number:
             second.set()
-            gate.wait(60)
+            gate.wait(20)
         return number
 
     results = in_parallel(work, range(100), 1)
@@ -40,3 +40,19 @@ def test_who_stops_early_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch)
     closing.join()
     assert not waited
     assert len(begun) < 10, "tasks that had not begun were not cancelled"
+
+
+def test_a_few_are_worked_at_at_the_same_time() -> None:
+    """Each in its own thread, as none ends before all have begun; one alone needs none. The first error is raised."""
+    gate = threading.Barrier(3)
+
+    def work(number: int) -> int:
+        if number == 0:
+            raise LookupError(number)
+        gate.wait(20)
+        return number * number
+
+    assert side_by_side(work, [3, 2, 1]) == [9, 4, 1]
+    assert side_by_side(lambda _: threading.current_thread(), [1]) == [threading.current_thread()]
+    with pytest.raises(LookupError):
+        side_by_side(work, [0, 0])

@@ -236,12 +236,12 @@ def test_deadlines_are_known_without_any_store(watched: Watched) -> None:
     copy, signers = DirectoryStore(watched.folder / "copy"), {watched.small.signer.public}
     request = StatusRequest(RegionName("be"), ["app"], Promises(), 8 * DAY, 11 * DAY, NOW, os.urandom)
     gone = StoreGoneError("the store is away")
-    known = unreached(["zurich"], request, gone, book_of(copy, RegionName("be"), signers, None))
+    known = unreached({"zurich": gone}, request, book_of(copy, RegionName("be"), signers, None))
     assert (known.next_deadline, known.leaving, known.ledger.seq if known.ledger else None) == (START + 40 * DAY, 1, 1)
     assert known.stores[0].error is not None
     for folder, believed in ((watched.folder / "none", signers), (watched.folder / "copy", {"ab" * 32})):
         assert book_of(DirectoryStore(folder), RegionName("be"), believed, None) is None
-    assert unreached(["zurich"], request, gone, None).ledger is None
+    assert unreached({"zurich": gone}, request, None).ledger is None
 
 
 def test_what_a_store_can_do_is_compared(watched: Watched) -> None:
