@@ -30,7 +30,7 @@ from backupd.cli.options import (
 )
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply, for_each
-from backupd.errors import BackupdError, DamageError, ObjectMissingError, UsageError
+from backupd.errors import BackupdError, DamageError, ObjectMissingError, StoreError, UsageError
 from backupd.model.text import counted, counts
 
 if TYPE_CHECKING:
@@ -302,7 +302,7 @@ def replicate(
     return Reply(
         {"region": name, "dry_run": dry_run, "replication": done},
         _replicated_lines(name, done, dry_run=dry_run),
-        status=DamageError.exit_code if done.damage else 0,
+        status=DamageError.exit_code if done.damage else StoreError.exit_code if done.refused else 0,
     ).print(as_json=as_json)
 
 
@@ -313,4 +313,4 @@ def _replicated_lines(region: str, done: Replication, *, dry_run: bool) -> Itera
     yield f"  {counts(generation=done.generations, object=done.objects)}, {output.human_bytes(done.bytes)}"
     if done.left_out:
         yield f"  {done.left_out} left out, because they expired"
-    yield from (f"  {message}" for message in done.damage)
+    yield from (f"  {message}" for message in (*done.damage, *done.refused))

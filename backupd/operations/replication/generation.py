@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
-from backupd.errors import UNSOUND, DamageError
+from backupd.errors import OUT_OF_REACH, UNSOUND, BusyError, DamageError, StoreError, StoreFullError
 from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RunId, SnapshotName
 from backupd.operations.backup.generation import new_id
 from backupd.operations.keeper.purge import check_shrunk
@@ -41,7 +41,7 @@ class GenerationCopy:
         self._needs = PackNeeds()
         self._losses: list[Loss] = []
         """What the stores lack; the ledger may say that nobody needs it any more."""
-        self._lost: dict[SnapshotName, str] = {}
+        self._lost: dict[SnapshotName, Loss] = {}
         self._marks = ExitStack()
         self._mark_old = 0.0
 
@@ -56,7 +56,8 @@ class GenerationCopy:
     def run(self, names: Iterable[SnapshotName], there: Iterable[SnapshotName]) -> None:
         """Copy these records with all they need; `there` are records the target has.
 
-        Damage at the origin is noted, and keeps back the records that need it. Raises the stores' errors.
+        Damage at the origin is noted, and keeps back the records that need it; so is a target that refuses to have
+        sections put back into its packs. Raises the stores' errors.
         """
         copying = self._copying
         here = self._explained(copying.origin)
@@ -106,7 +107,7 @@ class GenerationCopy:
             try:
                 self._needs.records[name] = self._copying.source.record(name, self._generation)
             except UNSOUND as error:
-                self._lose(name, error.message)
+                self._lost.setdefault(name, Loss(frozenset((name,)), error.message))
 
     def _survey(self, origin: NeedsSurvey, listed: Mapping[ObjectHash, ObjectInfo]) -> None:
         """Look for what records need and the origin lacks."""
@@ -138,9 +139,18 @@ class GenerationCopy:
             self._keep_marked()
             try:
                 places = {loss.section[1] for loss in theirs if loss.section is not None}
-                self._copier.put_back(self._generation, sha256, places)
+                absent = self._copier.put_back(self._generation, sha256, places)
+                left += [
+                    replace(loss, why=f"{loss.why} on both stores, or damaged on the origin")
+                    for loss in theirs
+                    if loss.section is not None and loss.section[1] in absent
+                ]
             except UNSOUND as error:
                 left += [replace(loss, why=error.message) for loss in theirs]
+            except (StoreError, BusyError) as error:
+                if isinstance(error, (*OUT_OF_REACH, StoreFullError)):
+                    raise  # the next object would not fare better
+                left += [replace(loss, why=error.message, refused=True) for loss in theirs]
         return left
 
     def _marked(self, wanted: Iterable[WantedPack]) -> Iterator[WantedPack]:
@@ -170,7 +180,7 @@ class GenerationCopy:
             if loss.segment is None or loss.segment not in purged:
                 for name in loss.names & self._needs.records.keys():
                     del self._needs.records[name]
-                    self._lose(name, loss.why)
+                    self._lost.setdefault(name, loss)
         for name in expired & self._lost.keys():
             del self._lost[name]
 
@@ -203,10 +213,9 @@ class GenerationCopy:
             self._copier.counted(size)
 
     def _report_lost(self) -> None:
-        self._done.damage += (f"snapshot '{name}' is not copied: {why}" for name, why in sorted(self._lost.items()))
-
-    def _lose(self, name: SnapshotName, why: str) -> None:
-        self._lost.setdefault(name, why)
+        for name, loss in sorted(self._lost.items()):
+            told = self._done.refused if loss.refused else self._done.damage
+            told.append(f"snapshot '{name}' is not copied: {loss.why}")
 
 
 class Purges:

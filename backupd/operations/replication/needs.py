@@ -30,6 +30,8 @@ class Loss:
     """The segment whose it is: a purge of it explains the loss. None where that is unknown, or explains nothing."""
     section: tuple[ObjectHash, int] | None = None
     """Pack and place of a section that is not in its pack, where that is what is lacking."""
+    refused: bool = False
+    """Whether nothing is damaged: the target did not let it be put there."""
 
 
 @dataclass(slots=True)

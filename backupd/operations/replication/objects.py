@@ -72,6 +72,8 @@ class Replication:
     """Bytes of packs, keyrings and documents that were copied."""
     damage: list[str] = field(default_factory=list)
     """Sentences about damage at the origin; snapshots that need what is damaged were not copied."""
+    refused: list[str] = field(default_factory=list)
+    """Sentences about snapshots that were not copied because the target did not let its packs be rewritten."""
 
 
 _AT_ONCE = 16 << 20
@@ -109,25 +111,32 @@ class Copier:
                 lost[one.sha256] = error.message
         return lost
 
-    def put_back(self, generation: GenerationId, sha256: ObjectHash, places: Collection[int]) -> None:
+    def put_back(self, generation: GenerationId, sha256: ObjectHash, places: Collection[int]) -> set[int]:
         """Put sections of the origin's pack back into the target's, in which they are not.
 
-        Raises DamageError for one that the origin lacks, or has damaged; the errors of `pack_rewrite.put_back`.
+        Returns those that the origin lacks, too, or has damaged. Raises the errors of `pack_rewrite.put_back`.
         """
-        copying = self._copying
+        copying, left = self._copying, set(places)
         pack = copying.source.pack(generation, sha256)
-        for batch in _batches(pack, places):
-            sections = {at: self._section(pack, at) for at in batch}
-            self._count(put_back(copying.keeper, copying.target, pack.header, sections))
+        for _ in range(_LOOKS):
+            for batch in _batches(pack, left):
+                sections = {at: data for at in batch if (data := self._section(pack, at)) is not None}
+                if sections:
+                    self._count(put_back(copying.keeper, copying.target, pack.header, sections))
+                    left -= sections.keys()
+            fresh = reopened(copying.source.store, pack)
+            if not left or fresh.there.raw == pack.there.raw:
+                break
+            pack = fresh  # a keeper took sections out since the map was read
+        return left
 
-    def _section(self, pack: OpenPack, at: int) -> bytes:
+    def _section(self, pack: OpenPack, at: int) -> bytes | None:
+        """Return a section of the origin's pack; None where it is not there, or has not its hash."""
+        if at not in pack.there:
+            return None
         section = pack.section(at)
-        data = (
-            self._copying.source.store.get(pack.name, section.offset, section.row.length) if at in pack.there else b""
-        )
-        if hashlib.sha256(data).digest() != section.row.sha256:
-            raise DamageError(f"'{section.where}' is missing on both stores, or damaged on the origin")
-        return bytes(data)
+        data = bytes(self._copying.source.store.get(pack.name, section.offset, section.row.length))
+        return data if hashlib.sha256(data).digest() == section.row.sha256 else None
 
     def documents(self) -> None:
         """Copy attestations and reports that the target lacks."""

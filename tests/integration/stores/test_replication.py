@@ -7,6 +7,7 @@ import os
 import tracemalloc
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from doubles.stores.snapshots import look
 from fix_clock import FAR, ShiftedClock
 from fix_handmade_keeper import DAY, make_handmade_keeper, named, notes
 
-from backupd.errors import BackupdError, RefusedError, StoreGoneError
-from backupd.model.ids import ObjectName
+from backupd.errors import BackupdError, BusyError, RefusedError, StoreError, StoreFullError, StoreGoneError
+from backupd.model.ids import ObjectName, SnapshotName
 from backupd.model.ledger import ExpiryBegan, PurgeBegan, Replicated
 from backupd.model.ranges import from_ranges
 from backupd.operations.keeper.purge import purge_due
@@ -456,20 +457,109 @@ def test_a_pack_there_with_fewer_sections_gets_them_back(
     monkeypatch.setattr(objects, "_AT_ONCE", at_once)
     pair.crowd()
     pair.run()
-    newest = pair.repository.snapshots()[-1]
+    newest = expired_there(pair)
+    before = {pack.name: pack.there.raw for pack in pair.packs()}
+    done = pair.run()
+    assert (done.snapshots, done.damage) == ([newest], [])
+    assert before != {pack.name: pack.there.raw for pack in pair.packs()}
+    assert (pair.repository.snapshots()[-1], pair.verify()) == (newest, [])
+
+
+def expired_there(pair: Pair) -> SnapshotName:
+    """The newest snapshot, which the second store has no more, nor all but one section of what only that needed."""
+    *others, newest = pair.repository.snapshots()
     lone = needed_by(pair, newest)
-    for name in pair.repository.snapshots()[:-1]:
+    for name in others:
         lone -= needed_by(pair, name)
     generation = pair.repository.record(newest).generation
     (pair.root / layout.record_name(generation, newest)).unlink()
     for sha256 in {sha256 for sha256, _ in lone}:
         pack = pair.repository.pack(generation, sha256)
         take_out(pair.cellar.inner, pack, [at for at in pack.there.there if (sha256, at) in lone][1:])
-    before = {pack.name: pack.there.raw for pack in pair.packs()}
+    return newest
+
+
+class HastyClock(ShiftedClock):
+    """Waits are over at once, and no date is ahead for them."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return super().now().timestamp()
+
+
+@pytest.mark.parametrize("when", ["read", "marked", "rewritten"])
+def test_a_purge_that_begins_while_sections_are_put_back_is_obeyed(pair: Pair, when: str) -> None:
+    """By another machine: before they are read, while the pack is marked as being rewritten, or just after that."""
+    pair.crowd()
+    pair.run()
+    newest = expired_there(pair)
+    pair.erase("ada")
+    surveyed: list[str] = []
+    purged: list[str] = []
+
+    def purge(at: str) -> None:
+        if at == when and not purged:
+            purged.append(at)
+            purge_due(replace(pair.rival(), clock=HastyClock()))  # it waits for a pack that is marked, and gives up
+
+    def on_target(method: str, name: str) -> None:
+        if name.startswith("packs/") and method == "get":
+            surveyed.append(name)
+        elif method == "recompose":
+            purge("marked")
+
+    def on_origin(method: str, name: str) -> None:
+        if surveyed and name.startswith("packs/") and method == "get":
+            purge("read")
+
+    pair.handmade.store.before, pair.cellar.before = on_origin, on_target
+    pair.cellar.after = lambda method, _: purge("rewritten") if method == "recompose" else None
     done = pair.run()
-    assert (done.snapshots, done.damage) == ([newest], [])
-    assert before != {pack.name: pack.there.raw for pack in pair.packs()}
-    assert (pair.repository.snapshots()[-1], pair.verify()) == (newest, [])
+    pair.cellar.before = pair.cellar.after = pair.handmade.store.before = lambda *_: None
+    assert purged
+    assert (done.snapshots, done.damage, done.refused) == ([newest], [], [])
+    assert purge_due(pair.handmade.keeper).errors == {}
+    assert (pair.tenants(), pair.verify()) == ((REST, REST), [])
+
+
+@pytest.mark.parametrize("error", [StoreError("no exchange here"), BusyError("another keeper rewrites it")])
+def test_a_store_that_refuses_to_rewrite_a_pack_gets_all_that_needs_none(pair: Pair, error: BackupdError) -> None:
+    """That pack's snapshots are named at the end; once the store lets it be rewritten, they are copied, too."""
+    pair.crowd()
+    pair.run()
+    newest = expired_there(pair)
+    pair.made.start_generation()
+    later = pair.handmade.backup(1, "ada")
+
+    def refuse(method: str, _: str) -> None:
+        if method == "recompose":
+            raise error
+
+    pair.cellar.before = refuse
+    done = pair.run()
+    assert (done.snapshots, done.damage) == ([later], [])
+    assert done.refused == [f"snapshot '{newest}' is not copied: {error.message}"]
+    assert [one for one in pair.verify() if not one.endswith(f"record '{newest}', which is missing")] == []
+    pair.cellar.before = lambda *_: None
+    assert (pair.run().snapshots, pair.verify()) == ([newest], [])
+
+
+@pytest.mark.parametrize("error", [StoreGoneError("the line was cut"), StoreFullError("no room")])
+def test_what_stands_in_the_way_of_every_object_ends_it(pair: Pair, error: BackupdError) -> None:
+    """A line that is cut, or a store without room, while a pack is rewritten."""
+    pair.crowd()
+    pair.run()
+    expired_there(pair)
+
+    def fail(method: str, _: str) -> None:
+        if method == "recompose":
+            raise error
+
+    pair.cellar.before = fail
+    with pytest.raises(type(error)):
+        pair.run()
 
 
 def test_a_section_that_both_stores_lack_keeps_back_who_needs_it(pair: Pair) -> None:
