@@ -39,7 +39,7 @@ ls /home /root 2>/dev/null | grep -v :
 unshare --user --map-current-user --net -- true 2>/dev/null && echo "can leave the network"
 """
 
-
+PROGRAMS = {"bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr"}
 SHUT_IN = """
 /opt/backupd/bin/python -c '
 import os, subprocess
@@ -48,7 +48,7 @@ from backupd.postgres.scratch.programs import runner
 own = "/var/lib/backupd-drill/own"
 os.mkdir(own)
 here = os.environ["CREDENTIALS_DIRECTORY"]
-script = f"( cat {here}/*; cat /etc/backupd/backupd.toml; ls /; ls /var/lib/*; id -u ) >{own}/seen 2>&1"
+script = f"( cat {here}/* /etc/backupd/backupd.toml; ls -A / /etc /var /var/lib /var/lib/* ) >{own}/seen 2>&1"
 found = runner(None)
 subprocess.run(["cat", f"{here}/backupd_drill.identity"], check=True, stdout=subprocess.DEVNULL)
 print(found.run(Jailed(["/bin/sh", "-c", script], found.user, found.group, [], [own], 1 << 30), 60))
@@ -153,8 +153,13 @@ def test_a_server_of_the_drills_unit_sees_nothing_of_it(booted: Installed) -> No
     seen = " ".join(found)
     for secret in ("BEGIN", "AGE", PASSPHRASE, "signing_key_file", "credential:"):
         assert secret not in seen
-    assert {"run", "root", "home", "srv", "proc"}.isdisjoint(found)
-    assert {"usr", "own"} <= set(found)
+    listed = "\n".join(found[found.index("/:") :]).split("\n\n")
+    shown = dict(one.split(":\n") for one in listed)
+    assert set(shown["/"].split()) - PROGRAMS == {"dev", "etc", "var"}
+    assert set(shown["/etc"].split()) <= {"alternatives", "group", "ld.so.cache", "passwd"}
+    assert set(shown["/var"].split()) <= {"cache", "lib"}
+    assert shown["/var/lib"].split() == ["backupd-drill"]
+    assert shown["/var/lib/backupd-drill"].split() == ["own"]
 
 
 def test_the_program_works_as_confined_as_its_units(booted: Installed) -> None:
