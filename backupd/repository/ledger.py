@@ -151,14 +151,6 @@ def list_entries(store: StoreView) -> list[int]:
     return sorted(int(match[1]) for match in names if match and int(match[1]))
 
 
-def count_entries(store: Store) -> int:
-    """Count the entries on a store.
-
-    Raises DamageError when one is missing in between.
-    """
-    return _without_gap(list_entries(store))
-
-
 def pop_strays(
     store: StoreView, numbers: list[int], trusted: Collection[str], retired: Collection[str] = ()
 ) -> list[ObjectName]:

@@ -170,26 +170,6 @@ def hold(
 
 
 @contextmanager
-def join_snapshot(source: Source, exported: ExportedSnapshot) -> Iterator[Connection]:
-    """Yield a connection of its own that sees what the exported snapshot shows, until the block ends.
-
-    Raises SourceGoneError when nobody holds the snapshot any more.
-    """
-    with translated():
-        connection = open_connection(source, place=exported.place)
-        try:
-            try:
-                connection.execute(exported.preamble().encode())
-            except (psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject):
-                raise SourceGoneError(
-                    "the exported snapshot is gone", hint="The next run starts with a new one."
-                ) from None
-            yield connection
-        finally:
-            connection.close()
-
-
-@contextmanager
 def connect_beside(source: Source, holder: Holder) -> Iterator[Connection]:
     """Yield a connection in autocommit beside the holder's, which waits for locks only briefly.
 

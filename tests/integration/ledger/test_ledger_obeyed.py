@@ -33,7 +33,7 @@ from backupd.planning.ledger_facts import proven_on
 from backupd.planning.lifecycle import ClockDates
 from backupd.planning.retention import RetentionPolicy
 from backupd.planning.verify import parse_share
-from backupd.repository.ledger import count_entries
+from backupd.repository.ledger import list_entries
 from backupd.repository.repository import Repository
 from backupd.repository.state.checked import CheckedState
 from backupd.repository.state.keyring_cache import KeyringCache
@@ -198,7 +198,7 @@ def test_a_ledger_behind_the_snapshot_stops_it(reading: Reading, recover: Recove
     with reading.restored(old) as (report, _):
         assert report.purged == 0
     own = DirectoryStore(reading.folder / "keeper-ledger")
-    assert count_entries(own)
+    assert list_entries(own)
     with pytest.raises(DamageError, match="this machine's own copy of the ledger has it"), reading.restored(old, own):
         pass
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from backupd.model.inventory import Table, TableKind, TableName
 from backupd.model.tenancy import Column, ForeignKeyPath, Shared, TableRule, Tenancy, TenancyKind
 from backupd.operations.tenancy.report import report_tenancy
 from backupd.planning.mapping.tables import map_tables
-from backupd.postgres.connect import Connection, Source, connect, place_of
+from backupd.postgres.connect import Connection, Source, connect, open_connection, place_of
 from backupd.postgres.source import exported
-from backupd.postgres.source.exported import connect_beside, hold, join_snapshot
+from backupd.postgres.source.exported import ExportedSnapshot, connect_beside, hold
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.select import BlockRange, block_ranges, select_rows
 from backupd.postgres.target import session as target_session
@@ -38,6 +39,14 @@ def table_of(database: Database, name: str, schema: str = "public") -> Table:
         return read_inventory(connection).by_name()[TableName(schema, name)]
 
 
+@contextmanager
+def joined(source: Source, exported: ExportedSnapshot) -> Iterator[Connection]:
+    """A connection that sees the exported snapshot, by the words that psql and COPY are given."""
+    with open_connection(source, place=exported.place) as connection:
+        connection.execute(exported.preamble().encode())
+        yield connection
+
+
 class TestSnapshot:
     def test_rows_written_later_are_not_in_it(self, database: Database) -> None:
         """A reader that joins sees what was there at the export, whatever was committed since."""
@@ -45,7 +54,7 @@ class TestSnapshot:
         source = Source(database.conninfo)
         with hold(source) as holder:
             database.sql("INSERT INTO t VALUES (2)")
-            with join_snapshot(source, holder.exported) as reader:
+            with joined(source, holder.exported) as reader:
                 assert reader.execute("SELECT n FROM public.t").fetchall() == [(1,)]
             assert holder.connection.execute("SELECT n FROM public.t").fetchall() == [(1,)]
 
@@ -72,7 +81,7 @@ class TestSnapshot:
         with hold(source) as holder:
             version, place = holder.exported.version, holder.exported.place
             for _ in range(5):
-                with join_snapshot(source, holder.exported) as reader, connect_beside(source, holder) as free:
+                with joined(source, holder.exported) as reader, connect_beside(source, holder) as free:
                     assert [each.info.server_version for each in (reader, free)] == [version] * 2
             found = holder.parameters()
         assert (found["host"], found["port"]) == (place["host"], place["port"])
@@ -155,7 +164,7 @@ class TestSnapshot:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE application_name = 'backupd' AND datname = current_database()"
             )
-            with pytest.raises(SourceGoneError), join_snapshot(source, holder.exported):
+            with pytest.raises(psycopg.Error), joined(source, holder.exported):
                 pass
             with pytest.raises(SourceGoneError):
                 holder.check()
@@ -167,7 +176,7 @@ class TestSnapshot:
         with hold(source) as holder:
             holder.release()
             assert not holder.held
-            with pytest.raises(SourceGoneError), join_snapshot(source, holder.exported):
+            with pytest.raises(psycopg.Error), joined(source, holder.exported):
                 pass
 
 
