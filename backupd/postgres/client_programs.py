@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -160,11 +161,17 @@ def _inspect(folder: Path) -> Programs | None:
         return None
     if (folder / "pg_dump").resolve().name == "pg_wrapper":
         return None
-    output = subprocess.run(
-        [folder / "pg_dump", "--version"], check=False, capture_output=True, text=True, env={}
-    ).stdout
+    found = (folder / "pg_dump").stat()
+    version = _version(folder / "pg_dump", (found.st_dev, found.st_ino, found.st_mtime_ns))
+    return Programs(folder, version) if version is not None else None
+
+
+@cache
+def _version(program: Path, _file: tuple[int, ...]) -> tuple[int, int] | None:
+    """Ask a program for its version, once while the file is the same: a backup chooses its programs several times."""
+    output = subprocess.run([program, "--version"], check=False, capture_output=True, text=True, env={}).stdout
     numbers = re.search(r"(\d+)(?:\.(\d+))?", output)
-    return Programs(folder, (int(numbers[1]), int(numbers[2] or 0))) if numbers else None
+    return (int(numbers[1]), int(numbers[2] or 0)) if numbers else None
 
 
 @contextmanager

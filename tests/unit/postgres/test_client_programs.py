@@ -56,3 +56,15 @@ def test_sound_programs_of_a_newer_major_version_are_taken_instead(folder_of) ->
     assert find_programs((bad, newer), 160000).folder == newer
     with pytest.raises(ConfigError, match="no client programs of PostgreSQL 17 or newer"):
         find_programs((bad,), 170000)
+
+
+def test_a_program_is_asked_for_its_version_once_until_it_is_another(folder_of) -> None:
+    """A command chooses its programs several times, and each answer takes the start of a process."""
+    folder = folder_of("18.4")
+    program, asked = folder / "pg_dump", folder / "asked"
+    for version, times in ((4, 1), (5, 2)):
+        (folder / "new").write_text(f"#!/bin/sh\necho once >> '{asked}'\necho 'pg_dump (PostgreSQL) 18.{version}'\n")
+        (folder / "new").chmod(0o755)
+        (folder / "new").rename(program)
+        assert {find_programs((folder,), 180000).version for _ in range(3)} == {(18, version)}
+        assert asked.read_text().count("once") == times
