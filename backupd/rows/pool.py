@@ -19,9 +19,7 @@ from typing import IO, Protocol, Self
 from backupd import errors
 from backupd.errors import BackupdError
 from backupd.rows import protocol
-from backupd.rows.protocol import Advanced, PackDone, Setup, TaskDone
-
-Task = protocol.CopyTask | protocol.BytesTask | protocol.CommandTask
+from backupd.rows.protocol import Advanced, PackDone, Setup, Task, TaskDone
 
 
 class Listener(Protocol):
@@ -137,8 +135,9 @@ class WorkerPool:
             busy += self._deal(number, todo)
         while busy:
             number, event = self._next()
-            if isinstance(event, protocol.TaskDone):
-                self._listener.done(event)
+            if isinstance(event, protocol.TaskDone | protocol.StretchDone):
+                for done in event.extents if isinstance(event, protocol.StretchDone) else [event]:
+                    self._listener.done(done)
                 busy += self._deal(number, todo) - 1
 
     def release(self) -> None:

@@ -87,6 +87,14 @@ class CopyTask(_Message, frozen=True, tag=True):
     """PostgreSQL's name of the encoding in which the rows come."""
 
 
+class StretchTask(_Message, frozen=True, tag=True):
+    """The task of reading consecutive extents of one table by one statement, for which the server hashes once."""
+
+    sql: str
+    """As a `CopyTask`'s, but each row begins with the number of its extent among these, from 0, and a tab."""
+    extents: list[CopyTask]
+
+
 class BytesTask(_Message, frozen=True, tag=True):
     """The task of storing a small file that the parent already holds (schema, globals)."""
 
@@ -140,7 +148,8 @@ class Proceed(_Message, frozen=True, tag=True):
     """The answer to a `PackDone`: the spool has space again."""
 
 
-Command = Setup | CopyTask | BytesTask | CommandTask | PlacesReply | CloseSegments | Release | Finish | Proceed
+Task = CopyTask | StretchTask | BytesTask | CommandTask
+Command = Setup | Task | PlacesReply | CloseSegments | Release | Finish | Proceed
 
 
 class NewKey(_Message, frozen=True, array_like=True):
@@ -207,6 +216,12 @@ class TaskDone(_Message, frozen=True, tag=True):
     worker: int
 
 
+class StretchDone(_Message, frozen=True, tag=True):
+    """The report that all extents of a stretch are finished."""
+
+    extents: list[TaskDone]
+
+
 class Advanced(_Message, frozen=True, tag=True):
     """Counters of progress since the last such message: bytes and rows read, bytes added."""
 
@@ -236,7 +251,7 @@ class Failed(_Message, frozen=True, tag=True):
     hint: str
 
 
-FromWorker = SegmentsClosed | TaskDone | Advanced | SnapshotReleased | WorkerFinished | Failed
+FromWorker = SegmentsClosed | TaskDone | StretchDone | Advanced | SnapshotReleased | WorkerFinished | Failed
 FromPacker = PlacesWanted | PackDone | PackerFinished | Failed
 Event = FromWorker | FromPacker
 

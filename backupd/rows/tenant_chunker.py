@@ -58,6 +58,8 @@ class Chunker:
     def __init__(self, *, routed: bool, mask: int, seed: int, limit: int) -> None:
         self._split = self._routed if routed else self._plain
         self._is_routed = routed
+        self._tabs = 1 if routed else 0
+        """Tabs before a row's own columns."""
         self._mask = mask
         self._seed = seed
         self._limit = limit
@@ -105,7 +107,7 @@ class Chunker:
             self._held += sum(map(len, lines)) + ROW_SIZE * len(lines)
             self._tab = b"\t" in lines[0]
         self._split(lines, cuts)
-        if len(self._carry) > LONG_ROW and (not self._is_routed or b"\t" in self._carry):
+        if len(self._carry) > LONG_ROW and self._carry.count(b"\t") >= self._tabs:
             self._begin_long_row(self._carry, cuts)
             self._carry = b""
 
@@ -116,6 +118,10 @@ class Chunker:
         """
         if self._carry or self._in_long_row:
             raise ValueError("the stream ended inside a row")
+        return self._rest()
+
+    def _rest(self) -> list[Cut]:
+        """Return the cuts of all rows still held, which end here."""
         cuts: list[Cut] = []
         for buffer in self._all_buffers():
             if buffer.rows:

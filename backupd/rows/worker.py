@@ -26,9 +26,10 @@ from backupd.rows.dedup import Deduplicator, DedupSettings, OpenSpan, SectionSin
 from backupd.rows.known_chunks import IndexedChunks, NothingKnown
 from backupd.rows.packer import SectionJob
 from backupd.rows.packer_process import fork_packer, wait_for_the_end
-from backupd.rows.protocol import BytesTask, CloseSegments, CommandTask, CopyTask, Setup
+from backupd.rows.protocol import BytesTask, CloseSegments, CommandTask, CopyTask, Setup, StretchTask
 from backupd.rows.psql import BLOCK, Psql
 from backupd.rows.segment_names import NewestIncarnation, SegmentNames
+from backupd.rows.stretch_chunker import Border, RowsOutOfOrderError, StretchChunker
 from backupd.rows.tenant_chunker import Chunker, Cut, contents, pieces
 from backupd.seal.tags import TenantTags
 
@@ -43,6 +44,7 @@ class Worker:
 
     def __init__(self, setup: Setup, channel: ParentChannel, packer: SectionSink) -> None:
         self._setup = setup
+        self.number = setup.number
         self._channel = channel
         self._names = _names(setup)
         self._segments: dict[tuple[str, str | None], Segment] = {}
@@ -58,26 +60,61 @@ class Worker:
         )
         self._dedup = Deduplicator(settings, known, packer)
         self._seed = zlib.crc32(b"backupd chunk boundary" + setup.chunk_key)
+        self._limit = setup.pending_limit // 4
         self._psql: Psql | None = None
 
     def copy(self, task: CopyTask) -> protocol.TaskDone:
         """Read the rows of one table, or of a part of it. Raises SourceError, UnmappedError, SpoolFullError."""
+        psql = self._locked(task.locks)
+        chunker = Chunker(routed=task.routed, mask=task.mask, seed=self._seed, limit=self._limit)
+        spans = Spans(self, task)
+        for block in self._counted(psql.copy(task.sql, hash_join=task.hash_join, oid=_oid(task)), chunker):
+            self._take(chunker.feed(block), spans)
+        self._take_rest(chunker, spans, psql)
+        return protocol.TaskDone(task.task, chunker.rows, spans.close(), self.number)
+
+    def stretch(self, task: StretchTask) -> protocol.StretchDone:
+        """Read consecutive extents of a table together. Raises what `copy` does.
+
+        Where the server gives rows in another order than they lie in, as when its hash table did not fit into memory,
+        each extent is read again by itself.
+        """
+        first = task.extents[0]
+        psql = self._locked(first.locks)
+        chunker = StretchChunker(mask=first.mask, seed=self._seed, limit=self._limit)
+        extents = Extents(self, task)
+        blocks = psql.copy(task.sql, hash_join=True, oid=_oid(first))
+        try:
+            for block in self._counted(blocks, chunker):
+                self._take_stretch(chunker.feed(block), chunker.borders, extents)
+        except RowsOutOfOrderError:
+            for _ in blocks:  # behind which psql takes statements again
+                pass
+            return protocol.StretchDone([self.copy(extent) for extent in task.extents])
+        self._take_rest(chunker, extents.spans, psql)
+        return protocol.StretchDone(extents.close())
+
+    def _locked(self, locks: Iterable[tuple[int, str]]) -> Psql:
         if self._psql is None:
             self._psql = Psql(self._setup.psql, self._setup.environment, self._setup.preamble)
-        self._psql.lock(task.locks)
-        chunker = Chunker(routed=task.routed, mask=task.mask, seed=self._seed, limit=self._setup.pending_limit // 4)
-        spans = Spans(self, task)
+        self._psql.lock(locks)
+        return self._psql
+
+    def _counted(self, blocks: Iterable[bytes], chunker: Chunker) -> Iterator[bytes]:
+        """Yield the blocks, and count what became of each when the next one is asked for."""
         rows, added = chunker.rows, self._dedup.added
-        oid = task.locks[0][0] if task.locks else None
-        for block in self._psql.copy(task.sql, hash_join=task.hash_join, oid=oid):
-            self._take(chunker.feed(block), spans)
+        for block in blocks:
+            yield block
             self._channel.count(len(block), chunker.rows - rows, self._dedup.added - added)
             rows, added = chunker.rows, self._dedup.added
+
+    def _take_rest(self, chunker: Chunker, spans: Spans, psql: Psql) -> None:
+        """Take what is still held of a stream that has ended, and check that nothing is missing."""
+        added = self._dedup.added
         self._take(chunker.finish(), spans)
-        self._channel.count(0, chunker.rows - rows, self._dedup.added - added)
-        if chunker.rows != self._psql.rows:
+        self._channel.count(0, 0, self._dedup.added - added)
+        if chunker.rows != psql.rows:
             raise SourceError("the rows received are not as many as PostgreSQL says it sent")
-        return protocol.TaskDone(task.task, chunker.rows, spans.close(), self._setup.number)
 
     def file(self, task: BytesTask | CommandTask) -> protocol.TaskDone:
         """Store one file as chunks. Raises SourceError, SpoolFullError."""
@@ -85,7 +122,7 @@ class Worker:
         blocks = [task.data] if isinstance(task, BytesTask) else self._run(task.command)
         for piece in pieces(blocks, FILE_CHUNK):
             self._dedup.take(span, piece, 0)
-        return protocol.TaskDone(task.task, 0, [span.close()], self._setup.number)
+        return protocol.TaskDone(task.task, 0, [span.close()], self.number)
 
     def segment(self, data_class: str, tenant: str | None) -> Segment:
         """Return the segment of a data class and tenant."""
@@ -132,6 +169,14 @@ class Worker:
             for piece, rows in contents(cut):
                 take(span, piece, rows)
 
+    def _take_stretch(self, cuts: list[Cut], borders: Iterable[Border], extents: Extents) -> None:
+        start = 0
+        for border in borders:
+            self._take(cuts[start : border.cuts], extents.spans)
+            extents.begin(border.extent)
+            start = border.cuts
+        self._take(cuts[start:], extents.spans)
+
     def _run(self, command: list[str]) -> Iterator[bytes]:
         with subprocess.Popen(
             command,
@@ -148,6 +193,11 @@ class Worker:
                 f"'{Path(command[0]).name}' failed with exit code {process.returncode}",
                 hint="Run the preflight with 'backupd tenancy'; the role may lack a privilege.",
             )
+
+
+def _oid(task: CopyTask) -> int | None:
+    """Return the oid of the table that a task reads."""
+    return task.locks[0][0] if task.locks else None
 
 
 def _names(setup: Setup) -> SegmentNames:
@@ -202,6 +252,34 @@ class Spans:
             ) from None
 
 
+class Extents:
+    """The extents of a stretch, of which one after the other is read."""
+
+    def __init__(self, worker: Worker, task: StretchTask) -> None:
+        self._worker = worker
+        self._task = task
+        self._done: list[protocol.TaskDone] = []
+        self.spans = Spans(worker, task.extents[0])
+
+    def begin(self, extent: int) -> None:
+        """Close the spans of all extents before this one, and open its own."""
+        while len(self._done) < extent:
+            self._end()
+
+    def close(self) -> list[protocol.TaskDone]:
+        """Close those of the last ones, too, and return what was read of each."""
+        while len(self._done) < len(self._task.extents):
+            self._end()
+        return self._done
+
+    def _end(self) -> None:
+        spans, number = self.spans.close(), len(self._done)
+        rows = sum(protocol.unpack_span(packed).rows for _, packed in spans)
+        self._done.append(protocol.TaskDone(self._task.extents[number].task, rows, spans, self._worker.number))
+        if number + 1 < len(self._task.extents):
+            self.spans = Spans(self._worker, self._task.extents[number + 1])
+
+
 class ParentChannel:
     """The worker's end of the channel. A thread of its own reads, so that the parent's death ends the process."""
 
@@ -254,6 +332,8 @@ def work(channel: ParentChannel, packer: SectionSink) -> None:
     while not isinstance(command := channel.tasks.get(), protocol.Finish):
         if isinstance(command, CopyTask):
             channel.send(worker.copy(command))
+        elif isinstance(command, StretchTask):
+            channel.send(worker.stretch(command))
         elif isinstance(command, BytesTask | CommandTask):
             channel.send(worker.file(command))
         elif isinstance(command, CloseSegments):

@@ -22,6 +22,7 @@ from backupd.operations.backup.entries import SegmentEntries
 from backupd.operations.backup.generation import keyed_tag
 from backupd.operations.backup.last_times import read_last_times
 from backupd.operations.backup.source_content import Reading
+from backupd.operations.backup.stretches import stretches
 from backupd.operations.backup.tasks import FileTask, TableTask, in_encoding, plan_tasks
 from backupd.operations.backup.unread import Unread, before_export, look_behind
 from backupd.planning.incremental.facts import Look, Reason
@@ -137,7 +138,7 @@ def _read_all(pool: WorkerPool, tables: list[TableTask], wanted: _Files) -> list
     with ThreadPoolExecutor(1, thread_name_prefix="schema") as executor:
         schema = executor.submit(dump_schema, wanted.client, wanted.holder.exported, wanted.names)
         try:
-            pool.run([task.copy for task in tables])
+            pool.run(stretches(tables))
             globals_ = dump_globals(wanted.client, wanted.holder.connection, wanted.names)
         except BaseException:
             wanted.holder.end_readers()  # pg_dump, too, which would be waited for while others wait for the tables

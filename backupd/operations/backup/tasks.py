@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ class TableTask:
     """Blocks of 8 KiB in this range."""
     extent: TableExtent
     """Where this range begins and ends."""
+    joined: tuple[Table, ...] = ()
+    """The tables on the way to the rows' tenants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +78,16 @@ def plan_tasks(
             targets = read_tables(table, one.route)
             locks = tuple((tables[name].oid, sql) for name, sql in targets)
             joined = [tables[name] for name, _ in targets[1:]]
-            hash_join = may_hash(table, joined)
-            grid = _grid(joined) if hash_join else GRID
+            hash_join = may_hash(table.blocks, joined)
+            grid = stretch_blocks(joined) if hash_join else GRID
             tenants = _tenants_known(table, one, tables)
             ranges = block_ranges(table.blocks, grid)
-            # A hash table is made again for each range, while nested loops cost the same in short ones.
+            # A hash table is made again for each range, while nested loops cost the same in short ones. Where many
+            # ranges are read, `stretches` has one made for all of them.
             if extent_of is not None and tenants is not None:
                 size, hash_join = extent_of(one, extent_blocks(tenants, table.blocks)), False
                 ranges = tuple(BlockRange(*extent) for extent in table_extents(table.blocks, size))
-            planned.extend(_of_table(one, table, locks, _Cut(mask, ranges, hash_join)))
+            planned.extend(_of_table(one, table, locks, _Cut(mask, ranges, hash_join, tuple(joined))))
     planned.sort(key=lambda task: -task.blocks)
     return [_numbered(task, number) for number, task in enumerate(planned)]
 
@@ -93,14 +97,7 @@ def in_encoding(tasks: Iterable[TableTask], encoding: str) -> list[TableTask]:
     from msgspec.structs import replace
 
     return [
-        TableTask(
-            task.mapped,
-            task.table,
-            task.place,
-            replace(task.copy, sql=copied(task.copy.sql, encoding), encoding=encoding),
-            task.blocks,
-            task.extent,
-        )
+        dataclasses.replace(task, copy=replace(task.copy, sql=copied(task.copy.sql, encoding), encoding=encoding))
         for task in tasks
     ]
 
@@ -121,6 +118,7 @@ class _Cut:
     mask: int
     ranges: tuple[BlockRange, ...]
     hash_join: bool
+    joined: tuple[Table, ...]
 
 
 def _of_table(mapped: MappedTable, table: Table, locks: tuple[tuple[int, str], ...], cut: _Cut) -> Iterable[TableTask]:
@@ -141,11 +139,11 @@ def _of_table(mapped: MappedTable, table: Table, locks: tuple[tuple[int, str], .
         )
         size = (blocks.end or table.blocks) - blocks.start
         extent = TableExtent(blocks.start, blocks.end)
-        yield TableTask(mapped, table, place, copy, max(0, size), extent)
+        yield TableTask(mapped, table, place, copy, max(0, size), extent, cut.joined)
 
 
-def may_hash(table: Table, joined: Sequence[Table]) -> bool:
-    """Check whether the server may follow a table's foreign keys by hash tables.
+def may_hash(blocks: int, joined: Sequence[Table]) -> bool:
+    """Check whether the server may follow the foreign keys of so many blocks of a table by hash tables.
 
     They must fit into memory, or the rows would come in another order; and the planner must not think of hashing the
     table's own rows, for which they have to be several times larger.
@@ -153,15 +151,15 @@ def may_hash(table: Table, joined: Sequence[Table]) -> bool:
     if not joined or any(target.kind not in (TableKind.TABLE, TableKind.PARTITION) for target in joined):
         return False
     hashed = HASHED_ROW * sum(_most_rows(target) for target in joined)
-    return hashed <= HASHED and 4 * hashed <= table.blocks * BLOCK
+    return hashed <= HASHED and 4 * hashed <= blocks * BLOCK
 
 
 def _most_rows(table: Table) -> int:
     return table.blocks * BLOCK // NARROWEST_ROW if table.rows is None else table.rows
 
 
-def _grid(joined: Sequence[Table]) -> int:
-    """Return the blocks of a range: each range reads the keys' targets again, so it is twice as long as they are."""
+def stretch_blocks(joined: Sequence[Table]) -> int:
+    """Return the blocks to read with one hash table: making it reads the keys' targets, so they are twice as many."""
     blocks = sum(target.blocks for target in joined)
     return GRID << max(0, math.ceil(math.log2(max(1, 2 * blocks) / GRID)))
 
@@ -169,7 +167,7 @@ def _grid(joined: Sequence[Table]) -> int:
 def _numbered(task: TableTask, number: int) -> TableTask:
     from msgspec.structs import replace
 
-    return TableTask(task.mapped, task.table, task.place, replace(task.copy, task=number), task.blocks, task.extent)
+    return dataclasses.replace(task, copy=replace(task.copy, task=number))
 
 
 def _mean(table: Table) -> int:

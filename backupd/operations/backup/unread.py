@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from backupd.operations.backup.tasks import FileTask, TableTask
     from backupd.operations.backup.types import BackupJob, Node
     from backupd.postgres.connect import Source
-    from backupd.rows.pool import Task
+    from backupd.rows.protocol import Task
     from backupd.rows.segment_names import SegmentNames
 
 _FORM = 1

@@ -7,6 +7,7 @@ into ranges of heap blocks, always at the same places, for several readers to sh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -25,9 +26,18 @@ class TableQuery:
     """Whether each row begins with its tenant."""
 
 
-def select_rows(table: Table, route: Route, blocks: BlockRange | None = None) -> TableQuery:
-    """Return the statement that reads the rows of `table` in heap order, under `settings.dump_settings`."""
+def select_rows(
+    table: Table, route: Route, blocks: BlockRange | None = None, borders: Sequence[int] = ()
+) -> TableQuery:
+    """Return the statement that reads the rows of `table` in heap order, under `settings.dump_settings`.
+
+    With `borders`, which are blocks in order, a routed row begins with the number of those that it does not lie before,
+    and a tab.
+    """
     tenant, joins = tenant_expression(route)
+    if tenant and borders:
+        places = ",".join(f'"({block},0)"' for block in borders)
+        tenant = f"pg_catalog.width_bucket(t.ctid, '{{{places}}}'::pg_catalog.tid[]), {tenant}"
     range_ = block_condition(blocks)
     if not tenant and not range_ and table.condition is None:
         columns = ", ".join(identifier(column) for column in table.columns)

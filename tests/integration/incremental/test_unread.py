@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from unittest import mock
 
 import msgspec
 import pytest
@@ -15,8 +16,12 @@ from fix_postgres import Database
 from fix_regions import Region
 
 from backupd.model.answers import UnreadAnswer
-from backupd.model.tenancy import Tenancy, TenancyKind
+from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
+from backupd.operations.backup import read as read_module
+from backupd.operations.backup.stretches import stretches
+from backupd.operations.backup.tasks import TableTask
 from backupd.planning.incremental.facts import Reason
+from backupd.rows.protocol import CopyTask, StretchTask
 from backupd.seal.zstd import decompress
 from backupd.trace import Warned
 
@@ -47,10 +52,35 @@ def unread(region: Region, database: Database, **changes: object) -> UnreadAnswe
     return region.backup(database, **{"incremental": "auto", **changes}).unread
 
 
+@pytest.fixture
+def read_together() -> Iterator[list[int]]:
+    """The numbers of extents of all stretches."""
+    found: list[int] = []
+
+    def spied(tasks: Sequence[TableTask]) -> list[CopyTask | StretchTask]:
+        made = stretches(tasks)
+        found.extend(len(one.extents) for one in made if isinstance(one, StretchTask))
+        return made
+
+    with mock.patch.object(read_module, "stretches", spied):
+        yield found
+
+
 def test_what_has_not_changed_is_not_read_and_restores_the_same(
-    region: Region, notes: Database, restored: Callable[..., Database]
+    read_together: list[int], region: Region, notes: Database, restored: Callable[..., Database]
 ) -> None:
-    """One changed row has its extent read; the restored database is the source."""
+    """One changed row has its extent read; the restored database is the source.
+
+    What finds its tenants through others was read in stretches, and is the same.
+    """
+    region.tenancy = replace(BY_COLUMN, rules=(TableRule(("public.item",), path=("note",)),))
+    notes.sql(
+        "CREATE TABLE item (id int PRIMARY KEY, note int NOT NULL REFERENCES note, said text)",
+        "INSERT INTO item SELECT g, 1001 - g, repeat(md5(g::text), 10) FROM generate_series(1, 1000) g",
+        "VACUUM (FREEZE, ANALYZE)",
+    )
+    unread(region, notes)
+    assert max(read_together) > 10
     assert unread(region, notes).read == {}
     notes.sql("UPDATE note SET said = 'changed' WHERE id = 500")
     found = unread(region, notes)

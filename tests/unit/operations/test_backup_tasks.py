@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from backupd.model.inventory import ForeignKey, Table, TableKind, TableName
 from backupd.model.tenancy import ClassPolicy, ForeignKeyPath, MappedTable, Shared, Step
-from backupd.operations.backup.tasks import GRID, may_hash, plan_tasks
+from backupd.operations.backup.stretches import stretches
+from backupd.operations.backup.tasks import GRID, TableTask, may_hash, plan_tasks
+from backupd.rows.protocol import CopyTask, StretchTask
 
 
 def table(name: str, blocks: int, rows: int | None, kind: TableKind = TableKind.TABLE) -> Table:
@@ -45,7 +48,7 @@ COMMENTS = table("comment", 28_871, 927_351)
 )
 def test_hash_tables_are_allowed_where_they_keep_the_order(child: Table, targets: list[Table], allowed: bool) -> None:
     """A hash table larger than memory, or one of the wrong side, would give the rows in another order."""
-    assert may_hash(child, targets) is allowed
+    assert may_hash(child.blocks, targets) is allowed
 
 
 @pytest.mark.parametrize(
@@ -76,14 +79,49 @@ def test_parts_of_a_table_without_tenants_of_its_own_are_as_small_as_others(
     distinct: tuple[tuple[str, float], ...], rows: int, parts: int
 ) -> None:
     """Where one of them is read, the others are not; each would hash the targets again, so none does."""
-    issue, comment = replace(table("issue", GRID, rows), distinct=distinct), table("comment", 4 * GRID, 2_000_000)
+    planned = _planned(replace(table("issue", GRID, rows), distinct=distinct))
+    assert len(planned) == parts
+    assert not any(task.copy.hash_join for task in planned)
+
+
+def _planned(issue: Table, more: tuple[MappedTable, ...] = ()) -> list[TableTask]:
+    """Return the extents of comments that find their tenants through issues."""
+    comment = table("comment", 4 * GRID, 2_000_000)
     key = ForeignKey("on", ("issue_id",), issue.name, ("id",), ("OPERATOR(pg_catalog.=)",), required=True)
     route = ForeignKeyPath((Step(key, whole=False),), "tenant")
-    planned = plan_tasks(
-        [MappedTable(comment.name, route, "all", ClassPolicy.STANDARD)],
+    return plan_tasks(
+        [MappedTable(comment.name, route, "all", ClassPolicy.STANDARD), *more],
         {one.name: one for one in (issue, comment)},
         lambda _, usual: usual,
         lambda _, usual: usual,
     )
-    assert len(planned) == parts
-    assert not any(task.copy.hash_join for task in planned)
+
+
+def _places(found: Sequence[CopyTask | StretchTask], tasks: Sequence[TableTask]) -> list[list[int]]:
+    places = {task.copy.task: task.place for task in tasks}
+    parts = [one.extents if isinstance(one, StretchTask) else [one] for one in found]
+    return [[places[copy.task] for copy in part] for part in parts]
+
+
+ISSUES = replace(table("issue", GRID // 4, 1000), distinct=(("tenant", 500.0),))
+
+
+def test_extents_beside_each_other_are_read_by_one_hash_table() -> None:
+    """As many as are worth one; in the order in which they lie, as their rows come in that order."""
+    extents = _planned(ISSUES)
+    assert _places(stretches(extents), extents) == [[*range(8)], [*range(8, 16)], [*range(16, 24)], [*range(24, 34)]]
+    assert f'"({extents[1].extent.start},0)"' in next(
+        one.sql for one in stretches(extents) if isinstance(one, StretchTask) and one.extents[0] == extents[0].copy
+    )
+
+
+def test_extents_with_a_gap_between_them_are_no_stretch() -> None:
+    """What lies in the gap need not be read. A small rest is not worth a hash table, or belongs to what is before."""
+    extents = [task for task in _planned(ISSUES) if task.place in (0, 1, 3, 5, *range(7, 18))]
+    assert _places(stretches(extents), extents) == [[*range(7, 18)], [0, 1], [3], [5]]
+
+
+def test_extents_are_read_one_by_one_where_their_targets_do_not_fit_into_memory() -> None:
+    """A hash table larger than that gives the rows in another order."""
+    extents = _planned(replace(ISSUES, rows=2_000_000))
+    assert stretches(extents) == [task.copy for task in sorted(extents, key=lambda task: -task.blocks)]

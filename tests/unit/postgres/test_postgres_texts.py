@@ -55,6 +55,13 @@ def test_statements_are_these(
     assert selection.routed == isinstance(route, Column | ForeignKeyPath)
 
 
+def test_rows_of_a_stretch_begin_with_the_number_of_their_extent() -> None:
+    """The server compares where each lies: it knows best, and does not always give them in that order."""
+    selection = select_rows(TABLE, Column("c"), BlockRange(8, 32), borders=[16, 24])
+    bucket = """pg_catalog.width_bucket(t.ctid, '{"(16,0)","(24,0)"}'::pg_catalog.tid[])"""
+    assert f'SELECT {bucket}, t."c", t."a b"' in selection.sql
+
+
 @given(st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
 def test_quoted_names_read_back_as_one_word(name: str) -> None:
     """Whatever a name holds, quoting makes it a single name, and a literal a single string."""

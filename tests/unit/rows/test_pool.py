@@ -9,8 +9,8 @@ import pytest
 
 from backupd.errors import BackupdError
 from backupd.rows import pool, protocol
-from backupd.rows.pool import Listener, Task, WorkerPool
-from backupd.rows.protocol import Setup
+from backupd.rows.pool import Listener, WorkerPool
+from backupd.rows.protocol import Setup, Task
 
 
 def test_a_worker_that_dies_before_its_first_message_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
