@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from backupd.model.ids import TenantId
 from backupd.model.ledger import (
@@ -319,6 +319,8 @@ def _advanced(purge: Purge, event: Shredded | Cleared | Absent, at: datetime) ->
             return replace(purge, cleared={**purge.cleared, event.store: at})
         case Absent():
             return replace(purge, absent={**purge.absent, event.store: (at, tuple(event.snapshots))})
+        case _ as never:
+            assert_never(never)
 
 
 def _clock(event: Unsubscribed | ErasureRequested | Moved) -> DeletionClock:

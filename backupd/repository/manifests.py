@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from operator import add
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
 import msgspec
 
@@ -66,6 +66,8 @@ def _lines(entry: Entry) -> Iterator[bytes]:
             yield from _facts(entry.facts)
         case TableEntry():
             yield _line(entry)
+        case _ as never:
+            assert_never(never)
 
 
 def _line(value: _Line) -> bytes:

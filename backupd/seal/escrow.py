@@ -22,7 +22,6 @@ from shamir_mnemonic import (
 from shamir_mnemonic.wordlist import WORD_INDEX_MAP  # type: ignore[import-untyped]  # as above
 
 from backupd.errors import KeyRefusedError, RefusedError
-from backupd.seal import suite
 
 MOST_SHARES = 16
 """The largest number of shares that SLIP-39 allows."""
@@ -106,12 +105,9 @@ def combine(shares: Sequence[Share]) -> bytes:
             hint="The same share twice counts once." if len(by_number) < len(shares) else "Bring more of the set.",
         )
     try:
-        secret = bytes(combine_mnemonics(" ".join(one.words) for one in list(by_number.values())[: first.threshold]))
+        return bytes(combine_mnemonics(" ".join(one.words) for one in list(by_number.values())[: first.threshold]))
     except MnemonicError:
         raise KeyRefusedError("these shares do not belong together", hint="Compare each with its paper.") from None
-    if len(secret) != suite.SECRET_SIZE:
-        raise KeyRefusedError("these are shares of something else", hint="An identity's secret half has 96 bytes.")
-    return secret
 
 
 def _counted(number: int) -> str:

@@ -64,3 +64,24 @@ def test_unescape_gives_back_what_copy_wrote(value: str) -> None:
     table = {"\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
     written = "".join(table.get(character, character) for character in value)
     assert unescape(written.encode()) == value
+
+
+@pytest.mark.parametrize(
+    ("written", "encoding", "value"),
+    [
+        (b"caf\xe9\\t", "LATIN1", "caf\u00e9\t"),
+        (b"caf\xc3\xa9", "UTF8", "caf\u00e9"),
+        (b"\xa4", "LATIN9", "\u20ac"),
+        (b"\\\\plain", "EUC_TW", "\\plain"),  # Python has no such codec
+    ],
+)
+def test_text_is_read_in_the_encoding_that_the_server_names(written: bytes, encoding: str, value: str) -> None:
+    """By PostgreSQL's names; of an encoding that Python does not have, what is ASCII."""
+    assert unescape(written, encoding) == value
+
+
+@pytest.mark.parametrize("encoding", ["UTF8", "SQL_ASCII", "EUC_TW"])
+def test_bytes_that_are_no_text_are_refused(encoding: str) -> None:
+    """Whoever asked has to have an answer for it."""
+    with pytest.raises(ValueError, match="can't decode"):
+        unescape(b"\xff", encoding)

@@ -4,10 +4,37 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from backupd.model.ids import ClassTag, Fingerprint, GenerationId, RegionName, RepositoryId, SnapshotName
-from backupd.model.ledger import ClassExpired, ExpiryBegan, LedgerEntry, Reduced, RekeyBegan, Rekeyed
+from backupd.model.ids import (
+    ClassTag,
+    Fingerprint,
+    GenerationId,
+    Pseudonym,
+    RegionName,
+    RepositoryId,
+    SnapshotName,
+    TenantId,
+)
+from backupd.model.ledger import (
+    Absent,
+    ClassExpired,
+    ExpiryBegan,
+    LedgerEntry,
+    PurgeBegan,
+    Reduced,
+    RekeyBegan,
+    Rekeyed,
+)
 from backupd.model.text import stamp
-from backupd.planning.ledger_facts import Copies, Explained, explain_copies, rekeyed_to, standing_recipients
+from backupd.planning.ledger_facts import (
+    Copies,
+    Explained,
+    absent_on,
+    explain_absences,
+    explain_copies,
+    names_store,
+    rekeyed_to,
+    standing_recipients,
+)
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 OLD, NEW = Fingerprint("0" * 32), Fingerprint("1" * 32)
@@ -62,3 +89,42 @@ def test_ages_and_reductions_come_along() -> None:
     assert explain_copies("cellar", copies, here, Explained()) == [aged, Reduced(store="cellar", snapshot=A, into=C)]
     there = Explained(aged={(GENERATION, TAG): START + timedelta(days=1)}, reduced={A: C})
     assert explain_copies("cellar", copies, here, there) == []
+
+
+ONE, TWO, THREE = ((GENERATION, Pseudonym(f"{number:032x}")) for number in (1, 2, 3))
+
+
+def purge(tenant: str, *segments: tuple[GenerationId, Pseudonym], number: int = 1) -> PurgeBegan:
+    whose = {"tenant": TenantId(tenant * 32), "incarnation": number, "scope": ""}
+    return PurgeBegan(**whose, segments=list(segments), stores=["disk", "cellar"])
+
+
+def absent(tenant: str, store: str, number: int = 1) -> Absent:
+    whose = {"tenant": TenantId(tenant * 32), "incarnation": number, "scope": ""}
+    return Absent(**whose, store=store, snapshots=[])
+
+
+def test_a_purge_explains_its_segments_and_no_others() -> None:
+    """In their own generation, on every store."""
+    explained = explain_absences(entries(purge("a", ONE), purge("b", TWO)), "cellar")
+    assert [explained.is_purged(*one) for one in (ONE, TWO, THREE)] == [True, True, False]
+    assert not explained.is_purged(OTHER, ONE[1])
+    assert (explained.purged_in(GENERATION), explained.purged_in(OTHER)) == ({ONE[1], TWO[1]}, frozenset())
+
+
+def test_absent_is_what_was_looked_for_on_that_store_since() -> None:
+    """Of the incarnation that it was looked for; and no purge that began at the instant, or later."""
+    told = entries(purge("a", ONE), absent("a", "disk"), purge("a", TWO), purge("b", THREE), absent("b", "disk", 2))
+    late = START + timedelta(days=9)
+    assert absent_on(told, "disk", late) == {ONE}
+    assert absent_on(told, "cellar", late) == frozenset()
+    assert absent_on([*told, *entries(absent("a", "disk"))], "disk", late) == {ONE, TWO}
+    assert absent_on([*told, *entries(absent("a", "disk"))], "disk", START + timedelta(days=3)) == {ONE}
+    assert absent_on(told, "disk", START + timedelta(days=1)) == frozenset()
+
+
+def test_a_store_is_known_that_any_event_names() -> None:
+    """As its own, or as one of several."""
+    told = entries(purge("a", ONE), ExpiryBegan(store="attic", snapshots=[A]))
+    assert [names_store(told, store) for store in ("disk", "cellar", "attic", "loft")] == [True, True, True, False]
+    assert not names_store([], "disk")

@@ -179,6 +179,11 @@ def test_it_is_told_long_before_the_maximum_takes_the_minimum(snapshots, expecte
     assert [alarm.message for alarm in alarms] == ([expected] if expected else [])
 
 
+def test_what_is_dated_ahead_alone_raises_no_alarm():
+    """Nothing of it is lost before its date has come; the clocks are another matter."""
+    assert upcoming_losses([at(-1), at(-2)], replace(USUAL, max_age=timedelta(days=1)), NOW) == []
+
+
 def test_the_most_urgent_database_comes_first():
     """Each has its own alarm, with the day on which it loses something, and how much is left."""
     snapshots = [at(80, "b"), at(85, "a"), at(70, "c"), at(1, "d")]

@@ -247,6 +247,7 @@ def test_each_pattern_must_fit_a_table() -> None:
     tables = [("public", "note"), ("shop", "item")]
     assert Selection(tables=("*.note", "shop.*", "public.not", "item")).unfit(tables) == ("public.not", "item")
     assert Selection().unfit(tables) == ()
+    assert Selection(tables=("item",), if_there=True).unfit(tables) == ()
 
 
 def unread() -> dict[Pseudonym, SegmentFacts]:

@@ -53,6 +53,19 @@ def with_column(name: TableName, changed: ColumnFacts) -> dict[TableName, TableF
     return FACTS | {name: replace(FACTS[name], columns=tuple(columns))}
 
 
+@pytest.mark.parametrize("many", [frozenset(), frozenset(range(1000, 1100))], ids=["few changed", "many changed"])
+def test_an_extent_is_touched_by_its_own_blocks_only(many: frozenset[int]) -> None:
+    """Whether its units or those that changed are fewer; without an end it goes on for ever."""
+    changes = BlockChanges({FILE: frozenset({2, 5}) | many})
+    extents = [(0, 2), (2, 3), (3, 5), (4, 6), (6, 1000)]
+    assert [changes.touch(FILE, start * UNIT, end * UNIT) for start, end in extents] == [
+        False, True, False, True, False,
+    ]  # fmt: skip
+    assert changes.touch(FILE, 5 * UNIT)
+    assert changes.touch(FILE, 6 * UNIT) is bool(many)
+    assert not changes.touch(OTHER)
+
+
 @pytest.mark.parametrize("route", [Column("tenant"), Shared(), Tenant("t")])
 def test_a_table_of_plain_columns_may_be_skipped(route: Route) -> None:
     """And so may one whose rows find their tenant by a foreign key."""

@@ -76,6 +76,15 @@ def test_other_formats_and_versions_are_refused(start: bytes) -> None:
         ArchiveReader(io.BytesIO(start + bytes(100)).read)
 
 
+@pytest.mark.parametrize("need", ["x", "", "-1", "1 2", "\N{SUPERSCRIPT TWO}"])
+def test_a_dependency_that_is_no_number_is_refused(need: str) -> None:
+    """Nothing is guessed."""
+    version = (1, 16)
+    data = archive(version, entry(version, 1, "TABLE", "t", needs=(need,)))
+    with pytest.raises(SourceError, match="does not know"):
+        list(ArchiveReader(io.BytesIO(data).read).entries())
+
+
 @given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.binary(max_size=50)), max_size=10))
 def test_packed_entries_come_back(entries: list[tuple[int, bytes]]) -> None:
     """A `ddl` file gives its entries back; no cut of it passes, but between two entries."""

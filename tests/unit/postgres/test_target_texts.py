@@ -9,7 +9,7 @@ from psycopg.errors import InsufficientPrivilege
 
 from backupd.errors import ExtensionRefusedError, RefusedError, SourceError, SourceGoneError
 from backupd.postgres.connect import Connection
-from backupd.postgres.schema.statements import renamed, without_provider
+from backupd.postgres.schema.statements import TEMPORARY, grouped, renamed, temporary_name, without_provider
 from backupd.postgres.target import finish
 from backupd.postgres.target.pg_restore import failure
 
@@ -39,6 +39,23 @@ NEW = '"n""w"'
 def test_only_the_database_is_renamed(said: str, written: str) -> None:
     """Names and strings that look like the statement's own words stay."""
     assert renamed(said, 'n"w') == written
+
+
+def test_a_database_under_way_is_known_by_its_name() -> None:
+    """Whoever cleans up looks for this beginning."""
+    assert temporary_name("0a0b") == f"{TEMPORARY}0a0b"
+
+
+def test_statements_of_another_owner_stay_together() -> None:
+    """From the one that sets it to the one that sets it back; one that is never set back ends with the text."""
+    begin, end = "SET SESSION AUTHORIZATION bob;", "RESET SESSION AUTHORIZATION;"
+    said = ["GRANT a TO b;", begin, "GRANT c TO d;", end, "GRANT e TO f;", begin, "GRANT g TO h;"]
+    assert list(grouped(iter(said))) == [
+        "GRANT a TO b;",
+        f"{begin}\nGRANT c TO d;\n{end}",
+        "GRANT e TO f;",
+        f"{begin}\nGRANT g TO h;",
+    ]
 
 
 def test_only_libc_as_the_provider_is_left_out() -> None:

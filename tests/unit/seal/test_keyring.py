@@ -31,6 +31,7 @@ from backupd.seal.keyring import (
     Keyring,
     KeyringIds,
     KeyringWriter,
+    OpenedKeyring,
     parse_keyring,
     with_wraps,
     without_lines,
@@ -141,6 +142,13 @@ def test_nothing_that_opens_a_key_is_shown() -> None:
     for secret in (key(0), ME.secret, keyring.file_key(ME.secret), keyring.sealed[0]):
         assert repr(secret)[2:-1] not in shown
     assert "tenant 0" not in shown
+
+
+def test_a_line_that_another_key_sealed_is_named() -> None:
+    """With its segment and its keyring."""
+    opened = OpenedKeyring(parsed(a_keyring()), bytes(32))
+    with pytest.raises(DamageError, match=rf"the key of segment {segment(1)} in 'the keyring' is not authentic"):
+        opened.key(1)
 
 
 def test_shredded_lines_are_gone_and_all_others_stay() -> None:

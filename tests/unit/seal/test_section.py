@@ -13,7 +13,7 @@ import pytest
 
 from backupd.errors import DamageError
 from backupd.model.ids import GenerationId, Pseudonym, RepositoryId
-from backupd.seal import section_writer, suite
+from backupd.seal import section_writer, suite, zstd
 from backupd.seal.section_format import BLOCK_LIMIT, SectionContext, Trailer
 from backupd.seal.section_reader import SectionReader
 from backupd.seal.section_writer import SectionWriter
@@ -67,6 +67,17 @@ def test_every_cut_is_found() -> None:
         everything(data + b"\0")
 
 
+def test_a_section_that_shrank_since_its_size_was_seen_is_found() -> None:
+    """Whatever is left of it."""
+    data = small()
+    for left in range(len(data)):
+        with pytest.raises(DamageError, match="'packs/x, section 3' is cut short"):
+            SectionReader(
+                lambda o, n, left=left: data[:left][o : o + n], len(data), key=KEY, context=CONTEXT,
+                where="packs/x, section 3",
+            )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "context",
     [
@@ -81,6 +92,18 @@ def test_a_section_opens_in_its_own_place_only(context: SectionContext) -> None:
     """The same bytes and the same key under another name are not authentic."""
     with pytest.raises(DamageError, match="not authentic"):
         reader_of(small(), context=context)
+
+
+def test_a_frame_that_gives_less_than_it_says_is_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library would have to be wrong: a manifest cut short would hide rows."""
+
+    class Short:
+        def decompress(self, *_: object, **__: object) -> bytes:
+            return b"on"
+
+    monkeypatch.setattr(zstd, "_decompressor", Short)
+    with pytest.raises(DamageError, match="a compressed frame cannot be read"):
+        zstd.decompress(Compressor(3).compress(b"one\n"), 10)
 
 
 def test_another_key_does_not_open() -> None:
