@@ -49,7 +49,16 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class PhaseDone:
-    """The phase ended well. A phase that fails emits nothing: its error reports the failure."""
+    """The phase ended well."""
+
+    phase: str
+    subject: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseFailed:
+    """The phase was ended by an error, which is reported by itself: a terminal counts its seconds no further."""
 
     phase: str
     subject: str = ""
@@ -68,7 +77,8 @@ class Warned:
     """Whether it is true of a database however often one looks: a command says it once, not for each store."""
 
 
-Event = PhaseStarted | Progress | PhaseDone | Warned
+PhaseEvent = PhaseStarted | Progress | PhaseDone | PhaseFailed
+Event = PhaseEvent | Warned
 
 
 class Trace(Protocol):

@@ -14,7 +14,7 @@ from backupd.cli.meter import Meter, describe
 from backupd.cli.output import print_lines, printable
 from backupd.cli.supervised import PipeTrace, progress_pipe
 from backupd.model.text import human_duration
-from backupd.trace import Event, PhaseDone, PhaseStarted, Progress, Trace, Warned
+from backupd.trace import Event, PhaseDone, PhaseEvent, PhaseFailed, PhaseStarted, Progress, Trace, Warned
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -62,7 +62,7 @@ class _Meters:
         self._running: dict[tuple[str, str], Meter] = {}
         self._over: set[tuple[str, str]] = set()
 
-    def take(self, event: PhaseStarted | Progress | PhaseDone) -> Meter | None:
+    def take(self, event: PhaseEvent) -> Meter | None:
         """Return the phase's meter after the event; a phase that was not announced begins with its first event.
 
         None for late progress of a phase that is over, from another thread: the phase must not begin again by that.
@@ -77,7 +77,7 @@ class _Meters:
         nothing = Progress(event.phase, event.subject)
         unannounced = Meter(PhaseStarted(event.phase, event.subject), now, nothing, heard=now)
         meter = self._running.get(key, unannounced)
-        if isinstance(event, PhaseDone):
+        if isinstance(event, PhaseDone | PhaseFailed):
             self._running.pop(key, None)
             self._over.add(key)
             return meter
@@ -120,11 +120,11 @@ class PlainProgress:
                 print_lines(self._warnings.lines(event), self._out)
             elif not self._quiet:
                 meter = self._meters.take(event)
-                if meter is not None and not meter.started.quiet:
+                if meter is not None and not meter.started.quiet and not isinstance(event, PhaseFailed):
                     self._print(event, meter)
             self._out.flush()
 
-    def _print(self, event: PhaseStarted | Progress | PhaseDone, meter: Meter) -> None:
+    def _print(self, event: PhaseEvent, meter: Meter) -> None:
         now = self._meters.clock.monotonic()
         if isinstance(event, Progress):
             if now - self._spoken.get(meter.name, meter.since) < PLAIN_INTERVAL:
@@ -225,13 +225,16 @@ class TerminalProgress:
         while not self._ended.wait(_BEAT):
             self.redraw()
 
-    def _draw(self, event: PhaseStarted | Progress | PhaseDone, meter: Meter) -> None:
+    def _draw(self, event: PhaseEvent, meter: Meter) -> None:
         now = self._meters.clock.monotonic()
-        ended = isinstance(event, PhaseDone)
+        ended = isinstance(event, PhaseDone | PhaseFailed)
         if meter.name not in self._tasks or isinstance(event, PhaseStarted):
             self._tasks[meter.name] = self._bars.add_task(printable(meter.name), total=meter.total, state="")
         if ended and meter.started.quiet:
             self._bars.remove_task(self._tasks.pop(meter.name))
+        elif isinstance(event, PhaseFailed):
+            state = f"stopped after {human_duration(timedelta(seconds=event.seconds))}"
+            self._bars.update(self._tasks[meter.name], state=state)
         else:
             self._update(meter, now, ended=ended)
         if ended or now - self._drawn >= _REDRAW_INTERVAL:

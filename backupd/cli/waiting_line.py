@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TextIO
 
-from backupd.trace import ASKING, Event, PhaseDone, PhaseStarted
+from backupd.trace import ASKING, Event, PhaseDone, PhaseFailed, PhaseStarted, Warned
 
 _SECOND = 1.0
 _SILENT = 2
@@ -31,9 +31,11 @@ class StoresAsked:
 
     def emit(self, event: Event) -> None:
         with self._lock:
-            if isinstance(event, PhaseStarted) and event.phase == ASKING:
+            if isinstance(event, Warned) or event.phase != ASKING:
+                return
+            if isinstance(event, PhaseStarted):
                 self._asked.append(event.subject)
-            elif isinstance(event, PhaseDone) and event.phase == ASKING and event.subject in self._asked:
+            elif isinstance(event, PhaseDone | PhaseFailed) and event.subject in self._asked:
                 self._asked.remove(event.subject)
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from backupd.clock import Clock
-from backupd.trace import PhaseDone, PhaseStarted, Progress, Trace
+from backupd.trace import PhaseDone, PhaseFailed, PhaseStarted, Progress, Trace
 
 
 class Phases:
@@ -35,11 +35,15 @@ class Phases:
 
         A `quiet` one is shown on a terminal while it lasts, and stands in no log; `expected` are the seconds that it
         took the last time.
-        A phase that raises is neither reported as done nor counted: its error is the report.
+        A phase that raises is reported as failed, and not counted.
         """
         self._trace.emit(PhaseStarted(name, self._subject, total, unit, quiet, expected))
         begun = self.clock.monotonic()
-        yield
+        try:
+            yield
+        except BaseException:
+            self._trace.emit(PhaseFailed(name, self._subject, self.clock.monotonic() - begun))
+            raise
         taken = self.clock.monotonic() - begun
         self._seconds[name] = self._seconds.get(name, 0.0) + taken
         self._trace.emit(PhaseDone(name, self._subject, taken))

@@ -3,14 +3,16 @@
 import io
 import re
 import sys
+from contextlib import suppress
 
 import pytest
 
 from backupd.cli.consent import show_and_ask
 from backupd.cli.output import print_lines
 from backupd.cli.progress import PlainProgress, TerminalProgress, watched
+from backupd.errors import StoreGoneError
 from backupd.operations.phases import Phases
-from backupd.trace import PhaseDone, PhaseStarted, Progress, Warned
+from backupd.trace import PhaseDone, PhaseFailed, PhaseStarted, Progress, Warned
 
 
 class Terminal(io.StringIO):
@@ -295,6 +297,29 @@ def test_a_quiet_phase_is_seen_on_a_terminal_while_it_lasts(ticking_clock, plain
     assert "for 12.0 s" in shown
     assert "asking" not in shown.rpartition("for 12.0 s")[2]
     assert out.getvalue() == ""
+
+
+def test_a_phase_that_failed_is_counted_no_further(ticking_clock, plain, out):
+    """While the command goes on, with another store: a quiet one is gone, another says when it stopped."""
+    terminal = Terminal()
+    with watched(ticking_clock, quiet=False, out=terminal) as trace:
+        zurich, far = (Phases(ticking_clock, trace, name) for name in ("zurich", "far"))
+        with suppress(StoreGoneError), far.phase("shipping"), far.phase("asking", quiet=True):
+            ticking_clock.elapsed = 12.0
+            raise StoreGoneError("away")
+        failed = len(terminal.getvalue())
+        with zurich.phase("shipping"):
+            ticking_clock.elapsed = 60.0
+            trace.redraw()
+
+    after = terminal.getvalue()[failed:]
+    assert "for 48.0 s" in after
+    assert "for 60.0 s" not in after
+    assert "stopped after 12.0 s" in after
+    assert "asking" not in after
+    plain.emit(PhaseStarted("shipping", "far"))
+    plain.emit(PhaseFailed("shipping", "far", 12.0))
+    assert out.getvalue() == "shipping far: started\n"  # the error says why
 
 
 @pytest.mark.parametrize("subject", ["be/app", "a-region-somewhere/database-1"])
