@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backupd.cli.output import print_lines
+from backupd.cli.output import print_prose
 from backupd.cli.progress import paused
 from backupd.errors import RefusedError
 
@@ -30,7 +30,7 @@ def show_and_ask(lines: Iterable[object], question: str, trace: Trace | None = N
     `trace` is what draws on the terminal meanwhile, if anything does.
     """
     with paused(trace):
-        print_lines((line for line in lines if isinstance(line, str)), sys.stderr)
+        print_prose((line for line in lines if isinstance(line, str)), sys.stderr)
         require_consent(question)
 
 

@@ -5,6 +5,8 @@ A failure is a sentence or a JSON object, and an exit status.
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,6 +35,7 @@ __all__ = [
     "human_duration",
     "print_json",
     "print_lines",
+    "print_prose",
     "print_table",
     "printable",
     "report",
@@ -40,6 +43,9 @@ __all__ = [
 ]
 
 Cell = str | int | None
+_WIDTH = 80
+_PIECE = re.compile(r"\s*(?:[^\s`]|`[^`]*`|`)+")
+"""A word with the blanks before it; what stands in backticks counts as one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,40 @@ def print_lines(lines: Iterable[str], out: TextIO | None = None) -> None:
     """Print lines, without `out` to standard output; control characters in them are spelt out."""
     for line in lines:
         print(printable(line), file=out or sys.stdout)
+
+
+def print_prose(lines: Iterable[str], out: TextIO | None = None) -> None:
+    """Print lines; a terminal gets those that are longer than it is wide broken between words.
+
+    What stands in backticks is a command to copy, and stays in one piece.
+    """
+    stream = out or sys.stdout
+    if not stream.isatty():
+        print_lines(lines, stream)
+        return
+    width = _columns(stream)
+    print_lines((part for line in lines for part in broken(line, width)), stream)
+
+
+def broken(line: str, width: int) -> list[str]:
+    """Return the line in parts of at most `width` characters where its words allow that, all but the first indented."""
+    parts, begun = list[str](), ""
+    further = " " * (len(line) - len(line.lstrip()) + 2)
+    for piece in _PIECE.findall(line):
+        if begun.strip() and len(begun) + len(piece) > width:
+            parts.append(begun)
+            begun = further + piece.lstrip()
+        else:
+            begun += piece
+    return [*parts, begun]
+
+
+def _columns(stream: TextIO) -> int:
+    """Return the width of a terminal; 80 where it does not say."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _WIDTH
+    except (OSError, ValueError):
+        return _WIDTH
 
 
 def print_table(table: TextTable, out: TextIO | None = None) -> None:
@@ -156,7 +196,7 @@ def report(error: BaseException, *, as_json: bool) -> int:
 
         print_json(FailedAnswer(error=as_object(error)))
     elif isinstance(error, EndingError):
-        print_lines(_lines(error), sys.stderr)
+        print_prose(_lines(error), sys.stderr)
     else:
         print_lines([*_frames(error), f"backupd: internal error: {type(error).__name__}", f"  {_BUG_HINT}"], sys.stderr)
     return exit_code(error)

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TextIO
 
 from backupd.cli.meter import Meter, describe
-from backupd.cli.output import print_lines, printable
+from backupd.cli.output import print_lines, print_prose, printable
 from backupd.cli.supervised import PipeTrace, progress_pipe
 from backupd.model.text import human_duration
 from backupd.trace import Event, PhaseDone, PhaseEvent, PhaseFailed, PhaseStarted, Progress, Trace, Warned
@@ -117,7 +117,7 @@ class PlainProgress:
     def emit(self, event: Event) -> None:
         with self._meters.lock:
             if isinstance(event, Warned):
-                print_lines(self._warnings.lines(event), self._out)
+                print_prose(self._warnings.lines(event), self._out)
             elif not self._quiet:
                 meter = self._meters.take(event)
                 if meter is not None and not meter.started.quiet and not isinstance(event, PhaseFailed):

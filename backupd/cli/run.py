@@ -27,6 +27,8 @@ class Reply:
     """Lines for standard error, beside the text: failures, and what was left out."""
     status: int = 0
     """The exit status, one of errors.EXIT_CODES."""
+    literal: bool = False
+    """Whether the lines are there to be copied into a file or a shell: a narrow terminal does not break them."""
 
     def print(self, *, as_json: bool) -> int:
         """Print the object or the text, and return the exit status."""
@@ -38,12 +40,13 @@ class Reply:
 
     def show(self) -> None:
         """Print the text and the remarks."""
+        show = output.print_lines if self.literal else output.print_prose
         for line in self.lines:
             if isinstance(line, output.TextTable):
                 output.print_table(line)
             else:
-                output.print_lines([line])
-        output.print_lines(self.remarks, sys.stderr)
+                show([line])
+        output.print_prose(self.remarks, sys.stderr)
 
 
 @dataclass(frozen=True, slots=True)

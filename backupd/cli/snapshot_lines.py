@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from backupd.cli.options import day
 from backupd.cli.output import Cell, TextTable, age, fact_lines, human_bytes
+from backupd.model.ids import SHORT_NAME
 from backupd.model.text import counted, counts
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from backupd.operations.snapshots.difference import SnapshotDifference, TableDifference, TenantDifference
     from backupd.operations.snapshots.holdings import OpenedHoldings
 
-SHORT = len("20300101T000000Z-") + 8
-"""Characters of a snapshot's name that are shown: 8 digits of its hash distinguish two of one second."""
 _MOST_TABLES = 12
 """Tables that the screen of one snapshot shows; `ls` lists them all."""
 _SHARED = "(shared)"
@@ -48,14 +47,14 @@ def region_lines(one: RegionDetails, now: datetime) -> Iterator[str]:
 def _database_lines(one: DatabaseDetails, now: datetime) -> Iterator[str]:
     newest, totals = one.newest, one.newest.totals
     yield f"{label_of(one.database, one.member)}: {counted(one.snapshots, 'snapshot')} since {day(one.oldest)}"
-    yield f"  newest {newest.snapshot[:SHORT]}, {age(newest.exported, now)}"
+    yield f"  newest {newest.snapshot[:SHORT_NAME]}, {age(newest.exported, now)}"
     yield f"    {counts(table=totals.tables, row=totals.rows, segment=newest.segments)}, {human_bytes(totals.bytes)}"
     yield f"    {_stored(totals)}"
     yield f"  all of them added {human_bytes(one.added)}"
     for store in one.stores:
         yield f"  {store.store}: {counted(store.snapshots, 'snapshot')}, {_verified(store, now)}"
     if one.restored is not None:
-        yield f"  restored {age(one.restored_at, now)}: {one.restored[:SHORT]}"
+        yield f"  restored {age(one.restored_at, now)}: {one.restored[:SHORT_NAME]}"
     else:
         yield "  restored never"
 
@@ -67,14 +66,14 @@ def _stored(totals: Totals) -> str:
 def _verified(store: DatabaseOnStore, now: datetime) -> str:
     if store.verified is None:
         return "none verified"
-    return f"verified {age(store.verified_at, now)}: {store.verified[:SHORT]}"
+    return f"verified {age(store.verified_at, now)}: {store.verified[:SHORT_NAME]}"
 
 
 def snapshot_lines(one: SnapshotDetails, holdings: OpenedHoldings | None, now: datetime) -> Iterator[str | TextTable]:
     """Yield the screen of one snapshot, with its biggest tables where it was opened."""
     totals = one.totals
     facts: dict[str, Cell] = {
-        "snapshot": one.snapshot[:SHORT],
+        "snapshot": one.snapshot[:SHORT_NAME],
         "database": f"{one.region}/{label_of(one.database, one.member)}",
         "exported": f"{one.exported:%Y-%m-%d %H:%M:%S} UTC, {age(one.exported, now)}",
         "published": f"{one.published:%Y-%m-%d %H:%M:%S} UTC",
@@ -97,7 +96,7 @@ def snapshot_lines(one: SnapshotDetails, holdings: OpenedHoldings | None, now: d
         )
         if len(holdings.tables) > len(shown):
             more = counted(len(holdings.tables) - len(shown), "more table")
-            yield f"{more}: backupd ls {one.region} {one.snapshot[:SHORT]}"
+            yield f"{more}: backupd ls {one.region} {one.snapshot[:SHORT_NAME]}"
 
 
 def _on_store_lines(store: SnapshotOnStore, now: datetime) -> Iterator[str]:
@@ -133,7 +132,7 @@ def holdings_tables(holdings: OpenedHoldings) -> Iterator[str | TextTable]:
 
 def difference_lines(found: SnapshotDifference) -> Iterator[str | TextTable]:
     """Yield how two snapshots differ: tables and tenants where they were opened, else segments."""
-    yield f"from {found.before[:SHORT]} to {found.after[:SHORT]}"
+    yield f"from {found.before[:SHORT_NAME]} to {found.after[:SHORT_NAME]}"
     if found.segments is not None:
         kinds = [one.change.value for one in found.segments]
         numbers = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("new", "gone", "changed"))

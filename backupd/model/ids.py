@@ -17,6 +17,9 @@ ObjectHash = NewType("ObjectHash", str)
 """SHA-256 as 64 hex digits: of a whole object, or, as the name of a pack, of its header."""
 SnapshotName = NewType("SnapshotName", str)
 """The file name of a record: `<time>-<hash of the record>`."""
+SHORT_NAME = len("20300101T000000Z-") + 8
+"""Characters of a snapshot's name that people are shown: 8 digits of its hash distinguish two of one second, and every
+command takes them for the whole, which a terminal of 80 columns would break."""
 Fingerprint = NewType("Fingerprint", str)
 """The first 32 hex digits of SHA-256 of a recipient's public key."""
 TenantId = NewType("TenantId", str)

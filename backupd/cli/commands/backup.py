@@ -22,6 +22,7 @@ from backupd.cli.progress import watched
 from backupd.cli.run import Reply, Results
 from backupd.cli.waiting_line import counted_seconds
 from backupd.errors import BackupdError, RefusedError, SourceError, StoreError, UnmappedError
+from backupd.model.ids import SHORT_NAME
 from backupd.model.text import counted
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def _reply(outcome: BackupOutcome) -> Reply:
 
 def _lines(name: str, report: BackupReport) -> Iterator[str]:
     size = output.human_bytes
-    yield f"{name}: snapshot {report.snapshot}"
+    yield f"{name}: snapshot {report.snapshot[:SHORT_NAME]}"
     yield f"  {counted(report.tables, 'table')}, {counted(report.rows, 'row')}, {size(report.read)}"
     yield f"  {size(report.new)} new, sent {size(report.sent)} in {counted(report.objects, 'object')}"
     yield from _unread_lines(report.unread)

@@ -190,7 +190,7 @@ def show(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption = 
     file = configured_file(ctx, config)
     facts = redacted(load(file))
     lines = (f"{key} = {value}" for key, value in _flat("", facts))
-    return Reply({"config": str(file), "values": facts}, lines).print(as_json=as_json)
+    return Reply({"config": str(file), "values": facts}, lines, literal=True).print(as_json=as_json)
 
 
 def _counts(config: Config) -> dict[str, int]:

@@ -73,7 +73,7 @@ def tenancy(
             lacking = missing_for_unread(source_of(context, name, label), incremental)
         status = 0 if report.complete else UnmappedError.exit_code
         lines = toml_block(name, report) if toml else tenancy_lines(name, report, lacking)
-        return Reply({"region": name, "tenancy": report, "unread": lacking}, lines, status=status)
+        return Reply({"region": name, "tenancy": report, "unread": lacking}, lines, status=status, literal=toml)
 
     places = [(name, label) for name in context.regions(region or []) for label in context.databases(name, database)]
     return for_each(places, explain, as_json=as_json).finish("databases")

@@ -31,6 +31,7 @@ from backupd.cli.options import (
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply, for_each
 from backupd.errors import BackupdError, DamageError, ObjectMissingError, StoreError, UsageError
+from backupd.model.ids import SHORT_NAME
 from backupd.model.text import counted, counts
 
 if TYPE_CHECKING:
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from backupd.wiring.context import Context
 
 _HEADINGS = ("snapshot", "region", "database", "tables", "rows", "segments", "bytes", "stored", "added")
-_SHORT = len("20300101T000000Z-") + 8
-"""Characters of a snapshot's name that are shown: 8 digits of its hash distinguish two of one second."""
 
 
 def add(app: typer.Typer) -> None:
@@ -105,7 +104,7 @@ def _row(region: str, one: SnapshotInfo) -> tuple[output.Cell, ...]:
     label = one.database if one.member is None else f"{one.database} ({one.member})"
     size = output.human_bytes
     return (
-        one.name[:_SHORT],
+        one.name[:SHORT_NAME],
         region,
         label,
         one.totals.tables,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from backupd.errors import UNSOUND, BackupdError, DamageError, KeyRefusedError, ObjectMissingError, RefusedError
 from backupd.model.documents import Record
-from backupd.model.ids import GenerationId, Pseudonym, SnapshotName
+from backupd.model.ids import SHORT_NAME, GenerationId, Pseudonym, SnapshotName
 from backupd.operations.ledger.history import LedgerHistory, read_ledger
 from backupd.operations.restore.opened_choice import OpenedChoice
 from backupd.planning.ledger_facts import Explained
@@ -33,10 +33,6 @@ from backupd.trace import Trace, Warned
 
 if TYPE_CHECKING:
     from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest
-
-
-_SHORT = len("20300101T000000Z-") + 8
-"""Characters of a snapshot's name that messages show."""
 
 
 def read_history(repository: Repository, environment: RestoreEnvironment) -> LedgerHistory:
@@ -66,7 +62,7 @@ def naming(snapshot: SnapshotName) -> Iterator[None]:
         yield
     except DamageError as error:
         raise DamageError(
-            f"in snapshot {snapshot[:_SHORT]}: {error.message}",
+            f"in snapshot {snapshot[:SHORT_NAME]}: {error.message}",
             hint=f"{error.hint} Another store may have it whole (--store NAME), an older --snapshot not need it, and "
             "`backupd verify` names all that is damaged.".lstrip(),
         ) from error

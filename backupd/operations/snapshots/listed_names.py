@@ -7,12 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from backupd.atomic_file import write_whole
-from backupd.model.ids import SnapshotName
+from backupd.model.ids import SHORT_NAME, SnapshotName
 
 LISTED = "snapshots.txt"
 """The file in a region's state folder. A store's name, which may stand beside it, has no dot."""
-SHORT = len("20300101T000000Z-") + 8
-"""Characters of a name that are shown and kept; every command takes them for the whole."""
 _MOST = 1000
 """Names that are kept; the oldest are left out."""
 
@@ -21,7 +19,7 @@ def remember_listing(folder: Path, names: Iterable[SnapshotName]) -> None:
     """Keep these names as all that there are, where the state folder of this machine can be written; `folder` is the
     region's in it.
     """
-    kept = sorted({name[:SHORT] for name in names}, reverse=True)[:_MOST]
+    kept = sorted({name[:SHORT_NAME] for name in names}, reverse=True)[:_MOST]
     with suppress(OSError):
         if folder.parent.is_dir():
             folder.mkdir(mode=0o700, exist_ok=True)

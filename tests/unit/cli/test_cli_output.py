@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backupd.cli.output import TextTable, age, aligned, print_table, printable
+from backupd.cli.output import TextTable, age, aligned, broken, print_prose, print_table, printable
 from backupd.model.text import human_bytes, human_duration
 
 
@@ -92,3 +92,30 @@ def test_control_characters_are_spelt_out():
     """A table's name cannot clear the screen, or turn the text around."""
     assert printable("a\x1b[2J\u202eb\nc") == "a\\x1b[2J\\u202eb\\nc"
     assert printable("räume") == "räume"
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("short", ["short"]),
+        ("", [""]),
+        ("  two blanks, and more words", ["  two blanks, and", "    more words"]),
+        ("say `backupd verify be` then", ["say", "  `backupd verify be`", "  then"]),
+        ("a (`key rotate --dry`), b", ["a", "  (`key rotate --dry`),", "  b"]),
+        ("/a/path/that/is/longer/than/all", ["/a/path/that/is/longer/than/all"]),
+        ("one ` alone stays where it is", ["one ` alone stays", "  where it is"]),
+    ],
+)
+def test_long_lines_are_broken_between_words(line, parts):
+    """No word is: names and commands in backticks are there to be copied."""
+    assert broken(line, 20) == parts
+
+
+def test_only_a_terminal_gets_broken_lines():
+    """A pipe has every line as it is, for programs and for grep."""
+    terminal, pipe, line = Terminal(), io.StringIO(), "word " * 20 + "end"
+    print_prose([line], terminal)
+    print_prose([line], pipe)
+    assert pipe.getvalue() == f"{line}\n"
+    assert max(map(len, terminal.getvalue().splitlines())) <= 80
+    assert terminal.getvalue().split() == line.split()

@@ -26,6 +26,7 @@ from backupd.cli.commands.restore.task import configured, opened
 from backupd.cli.consent import YesOption, is_asked, show_and_ask
 from backupd.cli.run import Reply
 from backupd.errors import RefusedError, UsageError
+from backupd.model.ids import SHORT_NAME
 from backupd.model.text import counted
 from backupd.planning.inplace import ACCEPTABLE, HARMLESS, SENTENCES, ConflictKind
 
@@ -208,9 +209,8 @@ def _key_writer(path: Path | None) -> Iterator[Callable[[str, str, str], None] |
 
 def _lines(report: InPlaceReport, request: InPlaceRequest) -> list[str]:
     word = "restored" if report.applied else "nothing was written" if request.apply else "preview"
-    lines = [
-        f'{word}: one tenant in "{request.database}", {report.label} of {report.exported}, snapshot {report.snapshot}'
-    ]
+    snapshot = f"{report.label} of {report.exported}, snapshot {report.snapshot[:SHORT_NAME]}"
+    lines = [f'{word}: one tenant in "{request.database}", {snapshot}']
     if report.tables:
         headings = ("table", "delete", "update", "insert")
         rows = [(one.table, one.deletes, one.updates, one.inserts) for one in report.tables]

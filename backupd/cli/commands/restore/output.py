@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 from backupd.cli import output
 from backupd.cli.run import Reply
 from backupd.errors import SourceError, UsageError
+from backupd.model.ids import SHORT_NAME
 from backupd.model.text import counted
 from backupd.planning.selection import time_of
 
 if TYPE_CHECKING:
     from backupd.operations.restore import RestoreReport
     from backupd.operations.restore.region import DatabaseOutcome, FoundDatabase, RegionContents
-
-SHORT = len("20300101T000000Z-") + 8
-"""Characters of a snapshot's name that are shown where it is to be typed again."""
 
 
 def restored_lines(report: RestoreReport, name: str) -> list[str]:
@@ -128,7 +126,7 @@ def region_status(finding: RegionContents, outcomes: Sequence[DatabaseOutcome[An
 def absent_lines(region: str, finding: RegionContents) -> Iterator[str]:
     """Yield the databases without a snapshot, the records that cannot be believed, and how many were purged."""
     yield from (f"{region}/{label}: there is no snapshot of it at that time" for label in finding.missing)
-    yield from (f"{name[:SHORT]} cannot be believed: {error.message}" for name, error in finding.faults)
+    yield from (f"{name[:SHORT_NAME]} cannot be believed: {error.message}" for name, error in finding.faults)
     if finding.purged:
         yield f"left out, as purged: {counted(finding.purged, 'database')}"
 

@@ -15,10 +15,11 @@ from backupd.cli.commands.restore.options import (
     RegionArgument,
     SnapshotOptions,
 )
-from backupd.cli.commands.restore.output import SHORT, database_name, expected_time, region_status, same_time
+from backupd.cli.commands.restore.output import database_name, expected_time, region_status, same_time
 from backupd.cli.commands.restore.preview import preview_each, preview_one
 from backupd.cli.commands.restore.task import configured, opened
 from backupd.cli.run import Reply
+from backupd.model.ids import SHORT_NAME
 from backupd.model.text import counted
 
 if TYPE_CHECKING:
@@ -60,12 +61,12 @@ def runbook(
             status = region_status(finding, planned)
         else:
             lines = list(_database_lines(task, preview_one(task, request)))
-    return Reply({"region": place, "runbook": lines}, lines, status=status).print(as_json=options.as_json)
+    return Reply({"region": place, "runbook": lines}, lines, status=status, literal=True).print(as_json=options.as_json)
 
 
 def _database_lines(task: RestoreTask, found: Preview) -> Iterator[str]:
     region, label = task.region, found.label
-    size, snapshot = output.human_bytes, found.snapshot[:SHORT]
+    size, snapshot = output.human_bytes, found.snapshot[:SHORT_NAME]
     expected = expected_time(found.expected, "not measured on this machine yet: restore once, and print this again")
     if found.expected is not None:
         expected += " on this machine, indexes included"
@@ -96,7 +97,7 @@ def _region_lines(
     yield f"RUNBOOK: all databases of region {region}"
     yield f"  made on {task.context.clock.now():%Y-%m-%d %H:%M} UTC, for the snapshots at {time}, from {task.store}"
     for outcome in planned:
-        name, snapshot = database_name("", outcome.found), outcome.found.snapshot[:SHORT]
+        name, snapshot = database_name("", outcome.found), outcome.found.snapshot[:SHORT_NAME]
         yield f"  {name}: snapshot {snapshot}: {_expectation(outcome)}"
     yield from (f"  {label}: no snapshot" for label in finding.missing)
     yield ""
