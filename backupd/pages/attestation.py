@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from backupd.model.attestation import Attestation
+from backupd.model.ids import SHORT_NAME
 from backupd.pages.environment import environment, readable
 
 CAUSES: Final = {
@@ -13,13 +14,14 @@ CAUSES: Final = {
     "erasure-requested": "Erasure was requested",
     "moved": "The tenant moved to another region",
 }
+_LOOKED_INTO: Final = "store-snapshots-looked-into"
 METHODS: Final = {
     "cryptographic-erase": "Cryptographic erase (as NIST SP 800-88 calls it) of the keys in every keyring of the live "
     "store: the sealed line of each key was taken out, and each keyring was read again. The format leaves "
     "no way to store anything unsealed; it seals content by AES-256-GCM, and its keys to ML-KEM-768 with X25519.",
     "sections-taken-out": "Every section of the tenant was taken out of its pack on the store.",
     "absence-listed": "The packs were listed again, and hold none.",
-    "store-snapshots-looked-into": "Each of the store's own snapshots was looked into, where it shows any; none "
+    _LOOKED_INTO: "Each of the store's own snapshots was looked into, where it shows any; none "
     "holds a section or a key of the tenant.",
 }
 NOT_CLAIMED: Final = {
@@ -67,12 +69,23 @@ def render_attestation(attestation: Attestation, sha256: str, signatures: Sequen
             observed=min(store.observed for store in attestation.stores),
             absent=max(store.absent for store in attestation.stores),
             cause=CAUSES.get(attestation.cause, attestation.cause),
-            methods=_sentences([code for store in attestation.stores for code in store.methods], METHODS),
+            methods=_sentences([code for store in attestation.stores for code in store.methods], _methods(attestation)),
             not_claimed=_sentences(attestation.not_claimed, NOT_CLAIMED),
             not_covered=_sentences(attestation.not_covered, NOT_COVERED),
             time=readable,
+            short=lambda name: name[:SHORT_NAME],
         )
     )
+
+
+def _methods(attestation: Attestation) -> dict[str, str]:
+    """Return the sentences for methods; that snapshots were looked into is said only where a store shows any."""
+    if any(store.snapshots for store in attestation.stores):
+        return METHODS
+    return {
+        **METHODS,
+        _LOOKED_INTO: "No store listed here shows snapshots of itself, so that none had to be looked into.",
+    }
 
 
 def _sentences(codes: Sequence[str], known: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from backupd.pages.environment import environment, readable, spell_count, spell_
 from backupd.pages.findings import QUESTIONS, sentence
 
 CHECKS: Final = {
-    CheckName.RECORDS: "Records are signed, in their place, and follow each other",
+    CheckName.RECORDS: "Every backup's signed record is genuine, in its place, and follows the one before",
     CheckName.AUTHENTIC: "Every byte fetched is the one that was sealed",
     CheckName.EQUALITY: "Every restored row equals the row backed up, in number and order",
     CheckName.SEQUENCES: "Sequences stand where they stood",
@@ -28,9 +28,9 @@ CHECKS: Final = {
     CheckName.FRESHNESS: "There is a snapshot as new as was promised",
     CheckName.COMPARISON: "Nothing shrank or vanished since the drill before",
     CheckName.ASSERTIONS: "The operator's own questions get the answers expected",
-    CheckName.CANARY: "A tenant taken for purged was there, and a second restore left out just that one",
-    CheckName.PURGED: "Purged tenants are absent, and what is left of them does not open",
-    CheckName.ESCROW: "The identity in escrow opens the backup",
+    CheckName.CANARY: "One tenant was treated as deleted, and a second restore left out exactly that one",
+    CheckName.PURGED: "Deleted tenants are absent, and what is left of them does not open",
+    CheckName.ESCROW: "The spare key that is kept in escrow opens the backup",
     CheckName.OBJECTIVES: "Recovery time and recovery point are within their objectives",
     CheckName.DAMAGE: "Damage done on purpose was noticed",
     CheckName.DISPOSAL: "All that the drill made is gone",
@@ -38,7 +38,7 @@ CHECKS: Final = {
 LOOKED_AT: Final = {
     CheckName.RECORDS: "record",
     CheckName.AUTHENTIC: "section",
-    CheckName.EQUALITY: "row stream",
+    CheckName.EQUALITY: "row set",
     CheckName.SEQUENCES: "sequence",
     CheckName.CONSTRAINTS: "constraint",
     CheckName.INDEXES: "index",
@@ -56,11 +56,21 @@ LOOKED_AT: Final = {
 }
 """What the number of a check counts."""
 RULES: Final = {
-    "latest": "the newest one, as its turn was",
-    "oldest": "the oldest one, as its turn was",
-    "random": "one drawn at random, as its turn was",
+    "latest": "the newest one, whose turn it was",
+    "oldest": "the oldest one, whose turn it was",
+    "random": "one drawn at random, whose turn it was",
     "named": "the one that was asked for by name, not the one whose turn it was",
 }
+PHASES: Final = {
+    "queue": "preparing",
+    "keys": "opening keys",
+    "fetch": "fetching rows",
+    "restore": "schema, indexes",
+    "verify": "checking",
+    "canary": "trial deletion",
+    "disposal": "destroying",
+}
+"""What a drill did in a phase, in as many letters as a chart has room for."""
 DISPOSED: Final = {
     "scratch-server": "The server it was restored on",
     "data-folder": "That server's files",
@@ -75,7 +85,7 @@ DISPOSED: Final = {
 VERDICTS: Final = {"pass": "Passed", "fail": "Failed", "error": "No verdict", "missed": "Missed"}
 TYPES: Final = {
     "automatic": "by the timetable",
-    "human": "asked for",
+    "human": "started by hand",
     "damage": "with damage done on purpose, which must be noticed",
 }
 
@@ -106,7 +116,7 @@ def render_report(report: Report, sha256: str, history: Sequence[Report] = ()) -
             one=report,
             story=_story(report),
             sha256=sha256,
-            charts=[_phases(report), _against(report)],
+            charts=[_phases(report), *_against(report)],
             trends=trends(drills) if len(drills) > 1 else [],
             failed=[check for check in report.checks if check.verdict in ("fail", "error")],
             skipped=[check for check in report.checks if check.verdict == "skip"],
@@ -181,17 +191,24 @@ def trends(drills: Sequence[Drill]) -> list[Chart]:
 
 
 def _phases(report: Report) -> Chart:
-    rows = [Bar(phase.name, phase.ms / 1000, spell_seconds(round(phase.ms / 1000, 1))) for phase in report.phases]
+    rows = [
+        Bar(PHASES.get(phase.name, phase.name), phase.ms / 1000, spell_seconds(round(phase.ms / 1000, 1)))
+        for phase in report.phases
+    ]
     return bars("Time of each phase", rows)
 
 
-def _against(report: Report) -> Chart:
-    """Draw measured times as parts of their objectives, so that minutes and days can be compared."""
+def _against(report: Report) -> list[Chart]:
+    """Draw measured times as parts of their objectives, so that minutes and days can be compared; nothing where no
+    objective is set.
+    """
+    if report.objectives.rto is None and report.objectives.rpo is None:
+        return []
     rows = [
         _part("recovery time", report.measured.rto, report.objectives.rto),
         _part("recovery point", report.measured.rpo, report.objectives.rpo),
     ]
-    return bars("Measured, as a part of the objective", rows)
+    return [bars("Measured, as a part of the objective", rows)]
 
 
 def _part(label: str, measured: int | None, objective: int | None) -> Bar:

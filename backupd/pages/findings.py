@@ -83,7 +83,7 @@ FINDINGS: Final = {
     "source": "PostgreSQL refused",
     "sourcegone": "the connection to PostgreSQL broke",
     "sourcebusy": "PostgreSQL was busy, or it took longer than it may",
-    "brokenkeys": "rows refer to what was left out",
+    "brokenkeys": "rows refer to rows that the backup does not hold, so that a foreign key does not hold",
     "extensionrefused": "the server of the drill could not make an extension of the database",
     "sourceauth": "PostgreSQL did not let the drill in",
     "unmapped": "the configured tenancy does not cover a table",

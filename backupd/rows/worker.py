@@ -149,11 +149,15 @@ class Worker:
         return Segment(data_class, tenant, self._names.of(data_class, tenant))
 
     def release(self) -> None:
-        """End psql's transaction, and report that the exported snapshot is released. Raises SourceError."""
+        """End psql's transaction, report all that was read, and that the exported snapshot is released.
+
+        Raises SourceError.
+        """
         if self._psql is not None:
             self._psql.check()
             self._psql.close()
             self._psql = None
+        self._channel.report()
         self._channel.send(protocol.SnapshotReleased())
 
     def finish(self) -> None:

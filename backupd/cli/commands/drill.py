@@ -269,6 +269,8 @@ def _reply(region: RegionName, done: _Done) -> Reply:
 
 
 def _lines(done: _Done) -> Iterator[str]:
+    from backupd.pages.findings import sentence
+
     report, size = done.report, output.human_bytes
     yield f"drill {report.drill} of {report.region}: {report.verdict.upper()}"
     if report.selection is not None:
@@ -279,7 +281,7 @@ def _lines(done: _Done) -> Iterator[str]:
     if report.sizes is not None:
         yield f"  {counted(report.sizes.rows, 'row')}, {size(report.sizes.bytes)}; fetched {size(report.sizes.fetched)}"
     for check in report.checks:
-        found = ", ".join(f"{one.code} {one.count}" for one in check.findings)
+        found = "; ".join(sentence(one.code) + (f" ({one.count})" if one.count > 1 else "") for one in check.findings)
         yield f"  {check.number:>2} {check.name:<12} {check.verdict:<5} {check.examined:>8}" + (
             f"  {found}" if found else ""
         )

@@ -272,6 +272,8 @@ def _row(region: str, one: Occasion) -> list[str]:
 
 
 def _report_lines(report: Report, sha256: str) -> Iterator[str]:
+    from backupd.pages.findings import sentence
+
     yield f"{report.verdict.upper()}: drill {report.drill} of region {report.region}, {report.type}, {report.started}"
     if report.selection is not None:
         chosen = report.selection
@@ -283,7 +285,9 @@ def _report_lines(report: Report, sha256: str) -> Iterator[str]:
     yield f"  rpo {_seconds(report.measured.rpo)}, objective {_seconds(aims.rpo)}"
     yield "  phases: " + (", ".join(f"{phase.name} {phase.ms / 1000:.1f} s" for phase in report.phases) or "none")
     for check in report.checks:
-        findings = ", ".join(f"{found.code} {found.count}" for found in check.findings)
+        findings = "; ".join(
+            sentence(one.code) + (f" ({one.count})" if one.count > 1 else "") for one in check.findings
+        )
         yield f"  {check.number:>2} {check.name:<12} {check.verdict:<5} {check.examined} {findings}".rstrip()
     yield f"  sha256 {sha256}, signed by {report.performer}"
 

@@ -134,13 +134,13 @@ class _Drill:
         environment, made = self._environment, self._made
         removed, remaining = reap(environment.place.parent)
         made.disposal = Disposal(destroyed=[], leftovers=removed, remaining=remaining)
-        with self._phase("queue"):
+        with self._phase("queue", "choosing"):
             found = made.found = choose_drill(self._request, self._repository, environment)
             made.measured = Measured(rpo=max(0, math.ceil((self._started - found.newest).total_seconds())))
-        with self._phase("keys"):
+        with self._phase("keys", "opening keys"):
             subject = open_drilled(found, self._repository, environment, self._request.tenant)
         with ExitStack() as stack:
-            with self._phase("queue"):
+            with self._phase("queue", "starting a server"):
                 server = stack.enter_context(drill_server(environment, found.record.server // 10000))
             try:
                 self._with(server, subject)
@@ -205,7 +205,7 @@ class _Drill:
     def _check(self, server: ScratchServer, scene: DrillScene) -> None:
         made, subject = self._made, scene.subject
         checking = DrillChecks(scene, server.path)
-        with self._phase("verify"), self._limited(server, "verify"):
+        with self._phase("verify", "checking"), self._limited(server, "verify"):
             checking.run()
         made.checks |= checking.checks
         elapsed = math.ceil(self._environment.clock.monotonic() - self._began)
@@ -222,21 +222,21 @@ class _Drill:
             self._environment.between_again(source)
             return source
 
-        with self._phase("canary"):
+        with self._phase("canary", "trial deletion"):
             made.checks |= checking.measures(made.measured, made.sizes, again)
         made.deletion = checking.deletion
 
     def _damage(self, server: ScratchServer, subject: DrilledSnapshot) -> None:
         copy = damaged_copy(subject, self._request.seed)
         name = server.name(subject.database, "damaged")
-        with self._phase("verify"):
+        with self._phase("verify", "damaging a copy"):
             check = check_damage(
                 subject, copy, server.path, lambda damaged: self._restore(server, subject, name, repository=damaged)
             )
         self._made.checks[CheckName.DAMAGE] = check
 
     def _dispose(self, server: ScratchServer) -> None:
-        with self._phase("disposal"):
+        with self._phase("disposal", "destroying"):
             gone = server.dispose()
         before = self._made.disposal
         self._made.disposal = Disposal(
@@ -299,9 +299,10 @@ class _Drill:
         return DrillOutcome(report, made.found.chosen.candidate.name if made.found else None, made.error)
 
     @contextmanager
-    def _phase(self, name: str) -> Iterator[None]:
-        phases = Phases(self._environment.clock, self._environment.trace)
-        with phases.phase(name):
+    def _phase(self, name: str, shown: str) -> Iterator[None]:
+        """Time a part of the drill, by its name in the report; `shown` is what people who watch see."""
+        phases = Phases(self._environment.clock, self._environment.trace, self._repository.info().region)
+        with phases.phase(shown):
             yield
         self._took(name, phases.seconds())
 

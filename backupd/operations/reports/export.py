@@ -31,7 +31,7 @@ Pages prove nothing; the reports do. To verify them, on any machine with backupd
 
     backupd report verify --folder THIS-FOLDER{keepers}
 
-Compare each key with the one you were given on another way. This checks every signature, and that each report names
+Compare each key with the one you were given in another way. This checks every signature, and that each report names
 the one before it by its SHA-256. It cannot tell whether there are others: for that, put a copy of the region's ledger
 (the folder "ledger" on a store, from its first entry on) beside "reports" in the region's folder, and verify again.
 

@@ -325,6 +325,7 @@ class TableFiller:
                     raise
                 for future in running:
                     future.result()
+        self._phases.emit(Progress(LOADING, bytes_in=self._bytes))
 
     def _feed(self, shared: Iterator[Bundle]) -> None:
         try:
@@ -337,6 +338,7 @@ class TableFiller:
                         if unreported >= _REPORT_EVERY // 4:
                             self._report(unreported)
                             unreported = 0
+            self._report(unreported)
         except BaseException:
             self._stopped.set()
             raise

@@ -15,6 +15,7 @@ from fix_regions import Region
 from psycopg.conninfo import make_conninfo
 
 from backupd.operations.restore import indexes
+from backupd.trace import PhaseDone, Progress
 
 
 def assert_same_contents(source: Database, copy: Database, *, ordered: bool = True) -> None:
@@ -29,6 +30,17 @@ def assert_same_schema(source: Database, copy: Database) -> None:
     assert [statement for statement in one if statement not in other] == []
     assert [statement for statement in other if statement not in one] == []
     assert one == other
+
+
+def last_progress(region: Region, phase: str, subject: str) -> int:
+    """The bytes that a phase had done when it ended: what people see stand in its place then."""
+    of_phase = [
+        one
+        for one in region.events.seen
+        if (getattr(one, "phase", ""), getattr(one, "subject", "")) == (phase, subject)
+    ]
+    before_end = of_phase[: next(place for place, one in enumerate(of_phase) if isinstance(one, PhaseDone))]
+    return max(one.bytes_in for one in before_end if isinstance(one, Progress))
 
 
 @pytest.mark.parametrize("early", [False, True], ids=["at-the-end", "early"])
@@ -50,6 +62,8 @@ def test_a_database_of_every_type_comes_back_as_it_was(
     assert_same_contents(every_type, copy)
     assert_same_schema(every_type, copy)
     assert backed_up.tables > 50
+    assert last_progress(region, "reading", "app") == backed_up.read
+    assert last_progress(region, "loading", "app") > backed_up.read // 2
 
 
 @pytest.fixture

@@ -58,6 +58,8 @@ def test_stores_without_snapshots_are_not_said_to_have_been_looked_into() -> Non
     bare = " ".join(PageReader(page_of(sample(stores=[proof(snapshots=[])]))).text.split())
     assert "none shows snapshots of itself that could" in bare
     assert "Seen to be gone" in bare
+    assert "none had to be looked into" in bare
+    assert "was looked into" not in bare
     assert "snapshots too" not in bare
     shown = " ".join(PageReader(page_of(sample())).text.split())
     assert "none of the snapshots it shows of itself, holds an object" in shown

@@ -14,7 +14,7 @@ from doubles.samples.reports import START, WEEK, drill_id, sample
 from backupd.model.report import Check, CheckFinding, CheckName, Objectives, Report, every_check
 from backupd.pages import PeriodPage, render_period, render_report
 from backupd.pages.charts import WIDTH, Bar, Chart, Point, bars, trend
-from backupd.pages.drills import CHECKS, LOOKED_AT
+from backupd.pages.drills import CHECKS, LOOKED_AT, PHASES
 from backupd.pages.environment import spell_count, spell_seconds
 from backupd.pages.findings import QUESTIONS
 
@@ -26,11 +26,11 @@ def test_a_page_shows_what_the_report_says() -> None:
     text = " ".join(page.text.split())
     for shown in (
         one.drill, one.selection.snapshot, "5eed" * 8, "zurich", "4 min 18 s", "26 h", "ISMS-2030-014", "17.10",
-        "scratch-server", "process-gone", "ef" * 32, "ab" * 32, drill_id(10), "Passed", "3 of 17 checks were skipped",
+        "scratch-server", "process-gone", "ef" * 32, "ab" * 32, drill_id(10), "Passed", "3 of 17 checks were not made",
         f"backupd report verify --folder FOLDER --keeper {one.performer}", *CHECKS.values(),
     ):  # fmt: skip
         assert shown in text, shown
-    for said in ("The server it was restored on", "destroyed: its processes have ended", "as its turn was"):
+    for said in ("The server it was restored on", "destroyed: its processes have ended", "whose turn it was"):
         assert said in text, said
     assert [tag for tag, _ in page.elements].count("svg") == 6
     for question in QUESTIONS:
@@ -42,7 +42,7 @@ def test_a_number_says_what_it_counts_and_codes_have_words() -> None:
     """An auditor need not know what 298 is, nor what a code means; where nothing is set, that is said."""
     checks = every_check([Check.of(CheckName.EQUALITY, "pass", 1298), Check.of(CheckName.RECORDS, "pass", 1)])
     text = " ".join(PageReader(render_report(sample(5, checks=checks), "ab" * 32)).text.split())
-    assert "1\u202f298 row streams" in text or "1 298 row streams" in text
+    assert "1\u202f298 row sets" in text or "1 298 row sets" in text
     assert "1 record" in text
     assert set(LOOKED_AT) == set(CheckName)
     unset = sample(5, objectives=Objectives(rpo=None, rto=None, drill_every=None, approval=None))
@@ -91,6 +91,18 @@ def test_verdicts_stand_at_the_top() -> None:
     text = PageReader(render_report(ERRED, "ab" * 32)).text
     assert "2 things that could not be removed" in text
     assert text.count("not measured") == 4
+
+
+def test_a_stranger_reads_words_not_codes() -> None:
+    """Phases say what was done in them; what was not restored is not called so; no objective has no chart."""
+    one = sample(5, objectives=Objectives(), sizes=None)
+    text = " ".join(PageReader(render_report(one, "ab" * 32)).text.split())
+    assert "What was restored" not in text
+    assert "The backup that was chosen" in text
+    assert "as a part of the objective" not in text
+    phases = text.partition("Time of each phase")[2].partition("Objectives")[0]
+    assert not {"queue", "keys", "verify", "canary", "disposal"} & set(phases.replace("opening keys", "").split())
+    assert all(len(shown) <= 16 for shown in PHASES.values())  # more of it does not fit into a chart
 
 
 def test_every_check_has_its_sentence_and_every_field_exists() -> None:
