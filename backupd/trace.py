@@ -38,9 +38,10 @@ class Progress:
     subject: str = ""
     bytes_in: int = 0
     """Plain bytes handled (COPY text read or written, objects read by verify); compared with the estimate."""
-    bytes_out: int | None = None
-    """Sealed bytes that were new and written; `bytes_in / bytes_out` is deduplication and compression together. None in
-    phases that write none."""
+    new: int | None = None
+    """Of the plain bytes handled, those that no snapshot before had; None in phases that add nothing."""
+    sent: int | None = None
+    """Sealed bytes that are on the store, which come some seconds behind the plain ones; None as for `new`."""
     rows: int = 0
     objects: int = 0
     total_estimate: int | None = None

@@ -41,7 +41,7 @@ class Meter:
     def with_progress(self, progress: Progress, now: float) -> Meter:
         """Return the meter after a later progress; an estimate once given is kept until a better one comes."""
         estimate = progress.total_estimate if progress.total_estimate is not None else self.progress.total_estimate
-        moved = progress.bytes_in != self.progress.bytes_in or progress.bytes_out != self.progress.bytes_out
+        moved = (progress.bytes_in, progress.sent) != (self.progress.bytes_in, self.progress.sent)
         return replace(
             self,
             progress=replace(progress, total_estimate=estimate),
@@ -68,24 +68,23 @@ class Meter:
 
 
 def describe(meter: Meter, now: float, *, ended: bool = False, width: int | None = None) -> str:
-    """Return text such as `56 % of 742 MB, 45 MB/s, 20.1 MB new (6.0:1), 14 s left`; unknown parts are left out.
+    """Return text such as `56 % of 742 MB, 45 MB/s, 60.1 MB new, 20.3 MB sent, 14 s left`; unknown parts are left out.
 
     A phase that has counted nothing, and does not know how much there is, shows how long it takes. With a `width`,
     the parts that matter least are left out until the others fit.
     """
     done, total, seconds = meter.progress.bytes_in, None if ended else meter.total, now - meter.since
     waited = now - meter.heard
-    if not done and not meter.progress.bytes_out and total is None:
+    if not done and not meter.progress.sent and total is None:
         return f"for {human_duration(timedelta(seconds=seconds))}"
     parts = {"share": _share(meter, done, total)}
     if meter.started.unit == "bytes" and done and seconds > 0:
         rate = done / seconds if ended else meter.rate(now)
         if rate is not None:
             parts["rate"] = f"{human_bytes(rate)}/s"
-    if meter.progress.bytes_out:
-        parts["new"] = f"{human_bytes(meter.progress.bytes_out)} new"
-        if meter.started.unit == "bytes" and done:
-            parts["new"] += f" ({done / meter.progress.bytes_out:.1f}:1)"
+    for name, size in (("new", meter.progress.new), ("sent", meter.progress.sent)):
+        if size:
+            parts[name] = f"{human_bytes(size)} {name}"
     if not ended and waited > WINDOW:
         parts["waited"] = f"nothing for {human_duration(timedelta(seconds=round(waited)))}"
     elif (left := _left(meter, done, total, seconds)) is not None:
@@ -105,7 +104,7 @@ def _left(meter: Meter, done: int, total: int | None, seconds: float) -> float |
 
 def _fitted(parts: dict[str, str], width: int | None) -> str:
     kept = dict(parts)
-    for least in ("new", "rate"):
+    for least in ("sent", "new", "rate"):
         if width is None or len(", ".join(kept.values())) <= width:
             break
         kept.pop(least, None)

@@ -152,7 +152,8 @@ class Collector:
                     READING,
                     subject,
                     bytes_in=self.read,
-                    bytes_out=self._target.uploader.sent,
+                    new=self.new,
+                    sent=self._target.uploader.sent,
                     rows=self.read_rows,
                     objects=self._target.uploader.objects,
                 )

@@ -31,14 +31,14 @@ def plain(out, ticking_clock):
 
 
 def test_a_phase_is_told_when_it_starts_and_when_it_ends(plain, out):
-    """What was read, how fast, what was new of it, and the ratio of the two."""
+    """What was read, how fast, what was new of it, and what is on the store by then."""
     plain.emit(PhaseStarted("reading", "be/app", 742_000_000))
-    plain.emit(Progress("reading", "be/app", bytes_in=740_000_000, bytes_out=37_000_000))
+    plain.emit(Progress("reading", "be/app", bytes_in=740_000_000, new=37_000_000, sent=9_000_000))
     plain.emit(PhaseDone("reading", "be/app", 4.0))
 
     assert out.getvalue().splitlines() == [
         "reading be/app: started",
-        "reading be/app: done in 4.0 s, 740 MB, 185 MB/s, 37.0 MB new (20.0:1)",
+        "reading be/app: done in 4.0 s, 740 MB, 185 MB/s, 37.0 MB new, 9.0 MB sent",
     ]
 
 
@@ -47,11 +47,11 @@ def test_between_there_is_a_line_every_few_seconds_with_the_rest_of_the_time(pla
     plain.emit(PhaseStarted("reading", "be/app", 1_000_000_000))
     for second in range(1, 13):
         ticking_clock.elapsed = float(second)
-        plain.emit(Progress("reading", "be/app", bytes_in=second * 50_000_000, bytes_out=second * 5_000_000))
+        plain.emit(Progress("reading", "be/app", bytes_in=second * 50_000_000, new=second * 5_000_000))
 
     assert out.getvalue().splitlines()[1:] == [
-        "reading be/app: 25 % of 1.0 GB, 50.0 MB/s, 25.0 MB new (10.0:1), 15 s left",
-        "reading be/app: 50 % of 1.0 GB, 50.0 MB/s, 50.0 MB new (10.0:1), 10 s left",
+        "reading be/app: 25 % of 1.0 GB, 50.0 MB/s, 25.0 MB new, 15 s left",
+        "reading be/app: 50 % of 1.0 GB, 50.0 MB/s, 50.0 MB new, 10 s left",
     ]
 
 
@@ -214,9 +214,9 @@ def test_a_phase_that_counts_nothing_shows_how_long_it_takes(plain, out, ticking
     plain.emit(PhaseStarted("publishing", "be/app", 40, "objects"))
     ticking_clock.elapsed = 12.0
     plain.emit(Progress("publishing", "be/app"))
-    plain.emit(Progress("reading", "be/app", bytes_in=0, bytes_out=0))
+    plain.emit(Progress("reading", "be/app", bytes_in=0, new=0, sent=0))
     ticking_clock.elapsed = 18.0
-    plain.emit(Progress("reading", "be/app", bytes_in=600, bytes_out=0))
+    plain.emit(Progress("reading", "be/app", bytes_in=600, new=0, sent=0))
 
     assert [line for line in out.getvalue().splitlines() if not line.endswith("started")] == [
         "planning be/app: for 6.0 s",
@@ -324,13 +324,13 @@ def test_a_phase_that_failed_is_counted_no_further(ticking_clock, plain, out):
 
 @pytest.mark.parametrize("subject", ["be/app", "a-region-somewhere/database-1"])
 def test_no_line_is_wider_than_the_terminal(ticking_clock, subject, monkeypatch):
-    """What matters least is left out: first what was new, then the rate."""
+    """What matters least is left out: first what was sent and new, then the rate."""
     monkeypatch.setenv("COLUMNS", "80")
     terminal = Terminal()
     with watched(ticking_clock, quiet=False, out=terminal) as trace:
         trace.emit(PhaseStarted("reading", subject, 742_000_000_000))
         ticking_clock.elapsed = 10.0
-        trace.emit(Progress("reading", subject, bytes_in=123_000_000_000, bytes_out=12_300_000_000))
+        trace.emit(Progress("reading", subject, bytes_in=123_000_000_000, new=12_300_000_000, sent=4_000_000_000))
 
     lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in re.split("[\n\r]", terminal.getvalue())]
     assert any("50 s left" in line for line in lines)

@@ -11,7 +11,8 @@ import pytest
 
 from backupd.model.ids import Pseudonym
 from backupd.operations.backup.collect import Collector, RunTarget, SpanLog, TaskTally, by_table
-from backupd.rows.protocol import Span, TaskDone
+from backupd.rows.protocol import Advanced, Span, TaskDone
+from backupd.trace import Trace
 
 
 def span(rows: int, size: int = 1, run: int = 0) -> Span:
@@ -38,3 +39,14 @@ def test_a_row_that_is_in_no_segment_or_in_two_is_noticed(tmp_path: Path, counte
     assert tally == TaskTally(rows=counted, placed=9, left_out=3, size=90)
     assert (tally.kept, tally.complete) == (counted - 3, complete)
     assert [task for task, _ in collector.spans.of(Pseudonym("a" * 32))] == [7]
+
+
+def test_what_is_new_is_told_apart_from_what_is_on_the_store(tmp_path: Path) -> None:
+    """Packs come to the store some seconds behind their rows: by what was sent, little would seem to be new."""
+    told: list[Any] = []
+    target = cast("RunTarget", SimpleNamespace(uploader=SimpleNamespace(sent=3, objects=1)))
+    collector = Collector(target, 1 << 20, SpanLog(tmp_path / "spans"))
+    collector.begin(cast("Trace", SimpleNamespace(emit=told.append)), "be/app", lambda: None)
+    for _ in range(2):
+        collector.advanced(Advanced(100, 10, 40))
+    assert [(one.bytes_in, one.new, one.sent) for one in told] == [(100, 40, 3), (200, 80, 3)]
