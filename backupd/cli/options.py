@@ -323,12 +323,17 @@ def tenant_named(context: Context, region: RegionName, text: str, *, is_id: bool
     return tenant_tags(context, region).tenant_id(text)
 
 
+def spoken(code: str | None) -> str:
+    """Return a code such as `erasure-requested` as words."""
+    return (code or "").replace("-", " ")
+
+
 def standing_lines(one: TenantStanding) -> Iterator[str]:
     """Yield the lines that describe how a tenant stands."""
     scope = f", class {one.scope}" if one.scope else ""
     yield f"tenant {one.tenant}, incarnation {one.incarnation}{scope}: {one.state.value}"
     if one.since is not None:
-        yield f"  {one.cause} on {day(one.since)}; purged by {day(one.purge_by)}, gone by {day(one.deadline)}"
+        yield f"  {spoken(one.cause)} on {day(one.since)}; purged by {day(one.purge_by)}, gone by {day(one.deadline)}"
     if one.holds:
         yield f"  held by {', '.join(one.holds)}"
     if one.stores:

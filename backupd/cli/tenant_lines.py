@@ -19,6 +19,19 @@ _UNSEEN = {
     "declared": "copies '{0}': declared, and seen by nobody",
 }
 
+ELSEWHERE = {
+    "live-database": "the live database",
+    "node-spools": "spools of nodes",
+    "node-indexes": "indexes of nodes",
+    "keyring-copies-elsewhere": "copies of keyrings elsewhere",
+    "store-snapshots-not-shown": "snapshots that a store does not show",
+    "retired-stores": "stores declared gone",
+    "declared-copies": "declared copies",
+    "restored-databases": "restored databases",
+    "statutory-records": "records that law asks to be kept",
+    "other-regions": "other regions",
+}
+
 
 def _until(place: Unseen) -> str:
     return f", gone by {day(place.until)}" if place.until else ""
@@ -27,7 +40,8 @@ def _until(place: Unseen) -> str:
 def location_lines(one: TenantLocation) -> Iterator[str]:
     """Yield the lines that say how one incarnation of a tenant stands, and where something of it is."""
     yield from standing_lines(one.standing)
-    yield f"  {'gone by ' + day(one.gone_by) if one.gone_by else 'no date'}: {one.rule}"
+    if one.gone_by is None or one.gone_by != one.standing.deadline:  # else it stands in the line before
+        yield f"  {'gone by ' + day(one.gone_by) if one.gone_by else 'no date'}: {one.rule}"
     if one.unreadable_since:
         yield f"  no keyring holds a key since {day(one.unreadable_since)}"
     for copy in one.copies:
@@ -45,4 +59,4 @@ def location_lines(one: TenantLocation) -> Iterator[str]:
         objects = counted(place.objects, "upload" if place.kind == "uploads" else "object")
         yield f"  {_UNSEEN[place.kind].format(place.name, objects)}{_until(place)}"
     if one.copies or one.unseen:
-        yield f"  not looked for here: {', '.join(one.not_covered)}"
+        yield f"  not looked for here: {', '.join(ELSEWHERE.get(code, code) for code in one.not_covered)}"

@@ -91,6 +91,12 @@ def drill_world(
     )
 
 
+_NO_RECIPIENT = (
+    "After recipients were exchanged, name the identity of the one that took its place. If this one never was among "
+    "them, add its recipient: `backupd key rotate` has it open earlier backups, too."
+)
+
+
 def drill_advice(context: Context) -> Iterator[Finding]:
     """Yield each identity of drills that no backup is sealed to from now on, as after recipients were exchanged."""
     from backupd.seal.keyfiles import read_recipient
@@ -109,7 +115,7 @@ def drill_advice(context: Context) -> Iterator[Finding]:
             yield (
                 ("drill", key),
                 "opens nothing that is backed up from now on: it is none of the recipients",
-                "Name the identity of one of the `recipients`, or add its recipient there.",
+                _NO_RECIPIENT,
             )
 
 

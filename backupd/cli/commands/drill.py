@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -285,8 +285,11 @@ def _lines(done: _Done) -> Iterator[str]:
         yield f"  {check.number:>2} {check.name:<12} {check.verdict:<5} {check.examined:>8}" + (
             f"  {found}" if found else ""
         )
-    measured = {"rpo": report.measured.rpo, "rto": report.measured.rto}
-    yield "  " + ", ".join(f"{name} {value} s" for name, value in measured.items() if value is not None)
+    measured = {"recovery point": report.measured.rpo, "recovery time": report.measured.rto}
+    spans = {
+        name: output.human_duration(timedelta(seconds=value)) for name, value in measured.items() if value is not None
+    }
+    yield "  " + ", ".join(f"{name} {span}" for name, span in spans.items())
     if done.published is not None:
         yield f"  report {done.published.sha256[:16]} on {', '.join(done.published.stores)}"
     elif done.unpublished is None:

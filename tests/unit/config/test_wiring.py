@@ -186,10 +186,12 @@ def test_a_drill_is_told_that_its_identity_opens_nothing_any_more(tmp_path):
 
     def advised(name):
         recipients = {"recipients": (tmp_path / f"{name}.recipient",)}
-        return [place for place, *_ in drill_advice(Context(config.model_copy(update=recipients), {}))]
+        return list(drill_advice(Context(config.model_copy(update=recipients), {})))
 
     assert advised("old") == []
-    assert advised("new") == [("drill", "identity")]
+    ((place, _, hint),) = advised("new")
+    assert place == ("drill", "identity")
+    assert hint.startswith("After recipients were exchanged, name the identity of the one that took its place.")
 
 
 def test_every_region_and_store_has_an_index_and_a_spool_of_its_own(tmp_path):

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from doubles.samples.attestation_pages import HOSTILE, PageReader, page_of, proof, sample
 
+from backupd.cli.tenant_lines import ELSEWHERE
 from backupd.model.attestation import (
     DECLARED,
     METHODS,
@@ -51,6 +52,11 @@ def test_every_code_has_its_sentence(codes: tuple[str, ...], known: dict[str, st
     assert set(codes) == set(known)
     shown = " ".join(PageReader(page_of(sample())).text.split())
     assert all(sentence in shown for sentence in known.values())
+
+
+def test_a_terminal_has_words_for_what_is_not_looked_for() -> None:
+    """For each code of an attestation that says so."""
+    assert ELSEWHERE.keys() == {*NOT_COVERED, RETIRED, DECLARED}
 
 
 def test_stores_without_snapshots_are_not_said_to_have_been_looked_into() -> None:
