@@ -278,7 +278,7 @@ class Extents:
 
     def _end(self) -> None:
         spans, number = self.spans.close(), len(self._done)
-        rows = sum(protocol.unpack_span(packed).rows for _, packed in spans)
+        rows = sum(protocol.span_counts(packed)[0] for _, packed in spans)
         self._done.append(protocol.TaskDone(self._task.extents[number].task, rows, spans, self._worker.number))
         if number + 1 < len(self._task.extents):
             self.spans = Spans(self._worker, self._task.extents[number + 1])

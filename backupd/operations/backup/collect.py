@@ -18,7 +18,7 @@ from backupd.operations.backup.keyrings import RunKeyrings
 from backupd.repository.layout import pack_name
 from backupd.repository.state.index import Generation, Index, NewSection
 from backupd.repository.uploader import Upload, Uploader
-from backupd.rows.protocol import Advanced, NewKey, PackDone, PlacesReply, Span, TaskDone, unpack_span
+from backupd.rows.protocol import Advanced, NewKey, PackDone, PlacesReply, Span, TaskDone, span_counts, unpack_span
 from backupd.rows.segment_names import SegmentNames
 from backupd.rows.spill import Residue, ResiduesBySegment, Spill
 from backupd.trace import Progress, Trace
@@ -132,13 +132,13 @@ class Collector:
         self.worker_of[done.task] = done.worker
         placed = left_out = size = 0
         for pseudonym, packed in done.spans:
-            span = unpack_span(packed)
+            rows, count = span_counts(packed)
             if not pseudonym:
-                left_out += span.rows
+                left_out += rows
                 continue
             self.spans.add(Pseudonym(pseudonym), done.task, packed)
-            placed += span.rows
-            size += span.size
+            placed += rows
+            size += count
         self.tallies[done.task] = TaskTally(done.rows, placed, left_out, size)
 
     def advanced(self, counters: Advanced) -> None:
