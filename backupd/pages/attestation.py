@@ -16,27 +16,28 @@ CAUSES: Final = {
 }
 _LOOKED_INTO: Final = "store-snapshots-looked-into"
 METHODS: Final = {
-    "cryptographic-erase": "Cryptographic erase (as NIST SP 800-88 calls it) of the keys in every keyring of the live "
-    "store: the sealed line of each key was taken out, and each keyring was read again. The format leaves "
-    "no way to store anything unsealed; it seals content by AES-256-GCM, and its keys to ML-KEM-768 with X25519.",
+    "cryptographic-erase": "Cryptographic erase, as NIST SP 800-88 calls it, of single keys and of no medium: from "
+    "every keyring on the store the sealed line of each of the tenant's keys was taken out, and each keyring was read "
+    "again. The format leaves no way to store anything unsealed; it seals content by AES-256-GCM, and its keys to "
+    "ML-KEM-768 with X25519.",
     "sections-taken-out": "Every section of the tenant was taken out of its pack on the store.",
-    "absence-listed": "The packs were listed again, and hold none.",
+    "absence-listed": "The store was listed again, and no pack on it names a section of the tenant among its own.",
     _LOOKED_INTO: "Each of the store's own snapshots was looked into, where it shows any; none "
     "holds a section or a key of the tenant.",
 }
 NOT_CLAIMED: Final = {
-    "media-sanitization": "That storage media were sanitized: neither Clear, Purge nor Destroy of NIST SP 800-88 is "
-    "claimed for the disks of a store's operator. Blocks that were freed there hold at most sealed bytes.",
-    "wrapping-keys": "That the keys were destroyed by which the tenant's keys were sealed: they also seal other "
-    "tenants' keys. Where an older copy of a keyring and a recipient's identity come together, the keys in it open.",
+    "media-sanitization": "That storage media were sanitized by one of the methods that NIST SP 800-88 names Clear, "
+    "Purge and Destroy: only a store's operator could say so of its disks. What was written there was sealed.",
+    "wrapping-keys": "That the identities were destroyed, which open other tenants' keys, too. Somebody with one, an "
+    "older copy of a keyring, and an older copy of a pack from the same time can read what was in it.",
 }
 NOT_COVERED: Final = {
     "live-database": "The live database, its replicas and its own logs.",
     "node-spools": "The spools of backup nodes: sealed objects on their way, while a run lasts.",
     "node-indexes": "The indexes of backup nodes: keyed hashes of content, public keys, and the sealed keys of a "
     "run whose keyring is not on the store yet.",
-    "keyring-copies-elsewhere": "Copies of keyrings that people made elsewhere. Those known are the keyrings on the "
-    "stores listed here, and in the stores' own snapshots.",
+    "keyring-copies-elsewhere": "Copies of keyrings that people made elsewhere: only those on the stores listed here, "
+    "and in the stores' own snapshots, are known.",
     "store-snapshots-not-shown": "Snapshots and copies that a store's operator keeps without showing them.",
     "retired-stores": "Stores that were declared gone, named above: nobody could look at them again.",
     "declared-copies": "Copies of whole stores that the operator declares, named above: nobody looked at them.",

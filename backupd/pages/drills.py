@@ -56,10 +56,10 @@ LOOKED_AT: Final = {
 }
 """What the number of a check counts."""
 RULES: Final = {
-    "latest": "the newest one, whose turn it was",
-    "oldest": "the oldest one, whose turn it was",
-    "random": "one drawn at random, whose turn it was",
-    "named": "the one that was asked for by name, not the one whose turn it was",
+    "latest": "its turn, as the newest one",
+    "oldest": "its turn, as the oldest one",
+    "random": "its turn, drawn at random",
+    "named": "name, by the person who started the drill; it was not its turn",
 }
 PHASES: Final = {
     "queue": "preparing",
@@ -80,7 +80,7 @@ DISPOSED: Final = {
     "keys": "The keys",
     "process-gone": "its processes have ended",
     "listed-absent": "a listing no longer shows it",
-    "never-on-disk": "they were in memory only",
+    "never-on-disk": "in memory only, never on a disk",
 }
 VERDICTS: Final = {"pass": "Passed", "fail": "Failed", "error": "No verdict", "missed": "Missed"}
 TYPES: Final = {
@@ -118,6 +118,7 @@ def render_report(report: Report, sha256: str, history: Sequence[Report] = ()) -
             sha256=sha256,
             charts=[_phases(report), *_against(report)],
             trends=trends(drills) if len(drills) > 1 else [],
+            dashed=_aimed(drills),
             failed=[check for check in report.checks if check.verdict in ("fail", "error")],
             skipped=[check for check in report.checks if check.verdict == "skip"],
             idle=[check for check in report.checks if check.verdict == "pass" and not check.examined],
@@ -168,8 +169,8 @@ def words() -> dict[str, object]:
 
 
 def _looked(check: Check) -> str:
-    """Say how many of what a check looked at; nothing where it was skipped."""
-    if check.verdict == "skip":
+    """Say how many of what a check looked at; nothing where it was skipped, or did not get so far."""
+    if check.verdict == "skip" or (check.verdict != "pass" and not check.examined):
         return "-"
     said = counted(check.examined, LOOKED_AT.get(check.name, "thing"))
     return said.replace(str(check.examined), _grouped(check.examined), 1)
@@ -188,6 +189,12 @@ def trends(drills: Sequence[Drill]) -> list[Chart]:
         trend("Restored bytes", [_size(one, "bytes") for one in whole], human_bytes),
         trend("Restored rows", [_size(one, "rows") for one in whole], spell_count),
     ]
+
+
+def _aimed(drills: Sequence[Drill]) -> bool:
+    """Say whether any drill had an objective, which a chart then shows."""
+    aims = [one.report.objectives for one in drills if one.report]
+    return any(aim.rto is not None or aim.rpo is not None for aim in aims)
 
 
 def _phases(report: Report) -> Chart:
@@ -274,7 +281,13 @@ def render_period(page: PeriodPage) -> str:
     return (
         environment()
         .get_template("period.html")
-        .render(page=page, ages=_ages(page), performers=sorted(performers), **words())
+        .render(
+            page=page,
+            ages=_ages(page),
+            performers=sorted(performers),
+            dashed=_aimed([one for part in page.regions for one in part.drills]),
+            **words(),
+        )
     )
 
 

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 FINDINGS: Final = {
     # Why a check was not made.
-    "not-reached": "the drill ended before",
+    "not-reached": "the drill had ended before this check",
     "not-configured": "nothing is configured for it",
     "not-asked": "not part of this drill",
     "no-tenants": "the snapshot holds rows of no tenant",
@@ -37,7 +37,8 @@ FINDINGS: Final = {
     "constraint-added": "a constraint is there that was not backed up",
     "constraint-changed": "a constraint is other than it was",
     "view-unfilled": "a materialized view holds no rows, as its query fails on this server; it is no row of the backup",
-    "key-to-purged-rows": "rows that are kept refer to rows that were purged, so a foreign key holds for new rows only",
+    "key-to-purged-rows": "rows that are kept refer to rows that were purged, so a foreign key is checked for new rows "
+    "only; this is no fault",
     "constraint-not-valid": "a constraint was valid, and is not any more",
     "index-missing": "an index is missing",
     "index-added": "an index is there that was not backed up",
@@ -83,7 +84,7 @@ FINDINGS: Final = {
     "source": "PostgreSQL refused",
     "sourcegone": "the connection to PostgreSQL broke",
     "sourcebusy": "PostgreSQL was busy, or it took longer than it may",
-    "brokenkeys": "rows refer to rows that the backup does not hold, so that a foreign key does not hold",
+    "brokenkeys": "rows refer to rows that this restore left out or never had, so a foreign key could not be made",
     "extensionrefused": "the server of the drill could not make an extension of the database",
     "sourceauth": "PostgreSQL did not let the drill in",
     "unmapped": "the configured tenancy does not cover a table",

@@ -68,7 +68,7 @@ def test_stores_without_snapshots_are_not_said_to_have_been_looked_into() -> Non
     assert "was looked into" not in bare
     assert "snapshots too" not in bare
     shown = " ".join(PageReader(page_of(sample())).text.split())
-    assert "none of the snapshots it shows of itself, holds an object" in shown
+    assert "none of the snapshots it shows of itself, holds a section" in shown
     for word in ("segment", "section", "packs", "keyrings", "object", "ledger"):
         assert word in shown.partition("What was done")[2].partition("What is not claimed")[0]
 

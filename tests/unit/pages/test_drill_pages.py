@@ -9,9 +9,11 @@ import msgspec
 import pytest
 from doubles.samples.attestation_pages import HOSTILE, PageReader
 from doubles.samples.drill_pages import ERRED, FAILED, drills, hostile, part, period
-from doubles.samples.reports import START, WEEK, drill_id, sample
+from doubles.samples.reports import START, WEEK, drill_id, sample, selection
+from msgspec import structs
 
 from backupd.model.report import Check, CheckFinding, CheckName, Objectives, Report, every_check
+from backupd.model.text import parse_stamp, stamp
 from backupd.pages import PeriodPage, render_period, render_report
 from backupd.pages.charts import WIDTH, Bar, Chart, Point, bars, trend
 from backupd.pages.drills import CHECKS, LOOKED_AT, PHASES
@@ -30,7 +32,7 @@ def test_a_page_shows_what_the_report_says() -> None:
         f"backupd report verify --folder FOLDER --keeper {one.performer}", *CHECKS.values(),
     ):  # fmt: skip
         assert shown in text, shown
-    for said in ("The server it was restored on", "destroyed: its processes have ended", "whose turn it was"):
+    for said in ("The server it was restored on", "destroyed: its processes have ended", "its turn, drawn at random"):
         assert said in text, said
     assert [tag for tag, _ in page.elements].count("svg") == 6
     for question in QUESTIONS:
@@ -47,7 +49,7 @@ def test_a_number_says_what_it_counts_and_codes_have_words() -> None:
     assert set(LOOKED_AT) == set(CheckName)
     unset = sample(5, objectives=Objectives(rpo=None, rto=None, drill_every=None, approval=None))
     text = " ".join(PageReader(render_report(unset, "ab" * 32)).text.split())
-    assert "Nobody's approval is named. How often a drill is due is not set." in text
+    assert "No approval of objectives is recorded. How often a drill is due is not set." in text
 
 
 def test_a_pass_over_nothing_proves_nothing() -> None:
@@ -103,6 +105,28 @@ def test_a_stranger_reads_words_not_codes() -> None:
     phases = text.partition("Time of each phase")[2].partition("Objectives")[0]
     assert not {"queue", "keys", "verify", "canary", "disposal"} & set(phases.replace("opening keys", "").split())
     assert all(len(shown) <= 16 for shown in PHASES.values())  # more of it does not fit into a chart
+
+
+def test_times_say_what_they_are_of() -> None:
+    """By a reader who never saw the program: five minutes' recovery point stood beside a backup that was older."""
+    start = parse_stamp(sample(5).started)
+    newest = selection(start, exported=stamp(start))
+    older = selection(start, exported=stamp(start - timedelta(days=3)))
+    for chosen, verdict, said in (
+        (newest, "pass", "had when the drill began."),
+        (older, "pass", "had when the drill began: an older one was restored."),
+        (newest, "fail", "had when the drill began: that it restores was not shown."),
+    ):
+        text = " ".join(PageReader(render_report(sample(5, selection=chosen, verdict=verdict), "ab" * 32)).text.split())
+        assert said in text
+
+
+def test_nothing_is_said_to_equal_what_purges_took() -> None:
+    """The restored database is the backup without the segments of tenants who were purged since."""
+    for purged, said in ((3, "backed up, without the segments of tenants who were purged since."), (0, "backed up.")):
+        deletion = structs.replace(sample(5).deletion, purged=purged, absent=purged)
+        text = " ".join(PageReader(render_report(sample(5, deletion=deletion), "ab" * 32)).text.split())
+        assert f"was restored, and equals what was {said}" in text
 
 
 def test_every_check_has_its_sentence_and_every_field_exists() -> None:
