@@ -1,6 +1,7 @@
 """The state of verify between runs, and the listing it works on: one SQLite file beside the node's index.
 
-It holds hashes, names of records and times. Losing it only makes the next run start from the beginning.
+It holds hashes, names of records and times. Losing it only makes the next run start from the beginning. Two runs may
+have it open at once: each writes in short transactions only, and waits for the other's.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ CREATE TEMP TABLE listed (generation TEXT, sha256 TEXT, size INTEGER);
 
 _A_COMMIT = 1000
 """Checks written in one transaction: each commit waits for the disk."""
+_PATIENCE = 60.0
+"""Seconds to wait for another run's transaction."""
 
 READ, CONTENT = "read", "content"
 """Kinds of checks: `read` of a pack's sections, `content` of what a manifest refers to; a manifest is called by the
@@ -38,7 +41,7 @@ class CheckedState:
 
     def __init__(self, path: Path) -> None:
         """Open the file, or create it; a damaged one is replaced. Raises ConfigError when it cannot be used."""
-        self._waiting = 0
+        self._waiting: list[tuple[str, tuple[object, ...]]] = []
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             try:
@@ -48,7 +51,6 @@ class CheckedState:
                     raise
                 path.unlink()
                 self._database = _connected(path)
-            self._database.execute("BEGIN")
         except (OSError, sqlite3.Error) as error:
             raise ConfigError(f"'{path}' cannot be used: {error}", hint="Remove it; it is only a memory.") from error
 
@@ -58,16 +60,16 @@ class CheckedState:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Also after an error: what passed, passed.
-        self._database.execute("COMMIT")
-        self._database.close()
+        try:
+            self._write()  # also after an error: what passed, passed
+        finally:
+            self._database.close()
 
     def belong_to(self, repository: RepositoryId) -> None:
         """Forget everything when the state is of another repository: the store was set up again."""
         if self._database.execute("SELECT id FROM repository").fetchall() != [(repository,)]:
-            for table in ("passed", "records", "repository"):
-                self._database.execute(f"DELETE FROM {table}")  # noqa: S608  # one of three constants
-            self._database.execute("INSERT INTO repository VALUES (?)", (repository,))
+            deleting = [(f"DELETE FROM {table}", ()) for table in ("passed", "records", "repository")]  # noqa: S608  # one of three constants
+            self._write([*deleting, ("INSERT INTO repository VALUES (?)", (repository,))])
 
     def take_listing(self, found: Iterable[ObjectInfo]) -> list[ObjectInfo]:
         """Store a listing's packs, and return its other objects."""
@@ -81,8 +83,10 @@ class CheckedState:
                 else:
                     others.append(info)
 
+        self._database.execute("BEGIN")  # of a table that nobody else sees: it locks nothing
         self._database.executemany("INSERT INTO listed VALUES (?, ?, ?)", packs())
         self._database.execute("CREATE INDEX temp.listed_by_generation ON listed (generation)")
+        self._database.execute("COMMIT")
         return others
 
     def generations(self) -> list[GenerationId]:
@@ -99,6 +103,7 @@ class CheckedState:
 
     def times(self, what: str, generation: GenerationId) -> dict[ObjectHash, float]:
         """Return when packs or manifests of a generation last passed a check, in seconds since 1970."""
+        self._write()
         rows = self._database.execute(
             "SELECT sha256, at FROM passed WHERE what = ? AND generation = ?", (what, generation)
         )
@@ -106,18 +111,11 @@ class CheckedState:
 
     def remember(self, what: str, generation: GenerationId, sha256: ObjectHash, at: float) -> None:
         """Note that something passed a check at `at`, in seconds since 1970."""
-        self._database.execute("INSERT OR REPLACE INTO passed VALUES (?, ?, ?, ?)", (what, generation, sha256, at))
-        self._waiting += 1
-        if self._waiting == _A_COMMIT:
-            self._waiting = 0
-            self._database.execute("COMMIT")
-            self._database.execute("BEGIN")
+        self._later("INSERT OR REPLACE INTO passed VALUES (?, ?, ?, ?)", (what, generation, sha256, at))
 
     def forget(self, what: str, generation: GenerationId, sha256: ObjectHash) -> None:
         """Forget that something passed a check, because it failed now: the next run begins with it."""
-        self._database.execute(
-            "DELETE FROM passed WHERE (what, generation, sha256) = (?, ?, ?)", (what, generation, sha256)
-        )
+        self._later("DELETE FROM passed WHERE (what, generation, sha256) = (?, ?, ?)", (what, generation, sha256))
 
     def records(self) -> set[SnapshotName]:
         """Return every record that an earlier run saw."""
@@ -125,11 +123,27 @@ class CheckedState:
 
     def remember_records(self, names: Iterable[SnapshotName]) -> None:
         """Note records that this run saw."""
-        self._database.executemany("INSERT OR IGNORE INTO records VALUES (?)", ((name,) for name in names))
+        self._write([("INSERT OR IGNORE INTO records VALUES (?)", (name,)) for name in names])
+
+    def _later(self, sql: str, values: tuple[object, ...]) -> None:
+        self._waiting.append((sql, values))
+        if len(self._waiting) == _A_COMMIT:
+            self._write()
+
+    def _write(self, more: Iterable[tuple[str, tuple[object, ...]]] = ()) -> None:
+        """Write what waits, and more, in one transaction of its own."""
+        statements = [*self._waiting, *more]
+        if not statements:
+            return
+        self._database.execute("BEGIN IMMEDIATE")
+        for sql, values in statements:
+            self._database.execute(sql, values)
+        self._database.execute("COMMIT")
+        self._waiting.clear()
 
 
 def _connected(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None)
+    database = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
     try:
         # The listing may be larger than memory should hold; it goes to a temporary file.
         database.executescript("PRAGMA temp_store = FILE;" + _SCHEMA)
