@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from backupd.model.ids import ObjectName, Pseudonym, RegionName, SnapshotName, TenantId
 from backupd.model.ledger import Event, Expired
-from backupd.model.report import DrillVerdict, Report
+from backupd.model.report import CheckName, DrillVerdict, Report
 from backupd.model.status import Alarm, RegionFacts, StoreFault
 
 Figures: TypeAlias = dict[str, int | str]
@@ -364,6 +364,16 @@ class VerifyAnswer(JobAnswer, frozen=True, kw_only=True):
         return _sums({"snapshots": one.snapshots, "read": one.read_size} for one in found)
 
 
+class NamedFindingAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that a finding of a drill counts, by name; only in the answer of `drill --explain`."""
+
+    check: CheckName
+    code: str
+    what: str
+    details: tuple[str, ...] = ()
+    """Lines on how it differs: `- ` before what the snapshot has, `+ ` before what was restored."""
+
+
 class DrillAnswer(JobAnswer, frozen=True, kw_only=True):
     """The answer of `drill`."""
 
@@ -378,6 +388,8 @@ class DrillAnswer(JobAnswer, frozen=True, kw_only=True):
     """The error that stopped the drill."""
     unpublished: ErrorAnswer | UnsetType = UNSET
     """The error that prevented publishing the report."""
+    named: tuple[NamedFindingAnswer, ...] | UnsetType = UNSET
+    """What the findings are about; only with `--explain`."""
 
     def errors(self) -> Iterable[PlacedError]:
         return [("", error) for error in (self.error, self.unpublished) if error is not UNSET]

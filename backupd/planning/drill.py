@@ -103,6 +103,14 @@ def find_repeated(past: Sequence[Report], selection: DrillSelection) -> DrillId 
     return None
 
 
+def find_failed(past: Sequence[Report]) -> DrillSelection | None:
+    """Return what the newest drill chose that failed, of all or of one tenant; None when none of them did."""
+    for report in reversed(past):
+        if report.verdict == "fail" and report.type != "damage" and report.selection is not None:
+            return report.selection
+    return None
+
+
 def damage_is_due(past: Iterable[Report], every: int) -> bool:
     """Check whether the next drill has to damage what it fetches: every `every`-th drill does; with 0, none."""
     since = 0

@@ -15,10 +15,13 @@ from backupd.cli.options import (
     EXIT_STATUS,
     ConfigOption,
     DatabaseOption,
+    IdentityOption,
     JsonOption,
+    PassphraseOption,
     StoreOption,
     grouped,
     load_context,
+    open_identity,
 )
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply
@@ -74,6 +77,11 @@ class DrillOptions:
         typer.Option("--seed", metavar="HEX", show_default=False, help="For the random rule. [default: drawn]"),
     ] = None
     damage: Annotated[bool, typer.Option("--damage", help="Damage what is fetched; the drill must notice.")] = False
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Name what is found, for who brings an identity; no report is kept.")
+    ] = False
+    identity: IdentityOption = None
+    passphrase_file: PassphraseOption = None
     due: Annotated[str | None, typer.Option("--due", hidden=True, help="The daemon's: when the drill was due.")] = None
     caught_up: Annotated[bool, typer.Option("--caught-up", hidden=True, help="The daemon's: it was missed.")] = False
 
@@ -85,6 +93,12 @@ class DrillOptions:
         """
         from backupd.operations.drill import DrillRequest
 
+        if self.explain and (self.damage or self.due is not None):
+            raise UsageError("--explain is of a drill that somebody asks for, of a whole or one tenant's snapshot")
+        if self.identity is not None and not self.explain:
+            raise UsageError(
+                "a drill opens backups with its own identity", hint="--identity goes with --explain; see [drill]."
+            )
         if self.damage and self.tenant is not None:
             raise UsageError(
                 "--damage does not go with --tenant", hint="It damages what is fetched of a whole snapshot."
@@ -98,6 +112,13 @@ class DrillOptions:
             trigger="command" if self.due is None else "catch-up" if self.caught_up else "timetable",
             scheduled=None if self.due is None else _due(self.due, by_daemon=by_daemon),
         )
+
+    def reader(self) -> bytes | None:
+        """Return the secret of the identity that names are shown to; None when they are not asked for.
+
+        Raises UsageError without an identity, ConfigError, KeyRefusedError.
+        """
+        return open_identity(self.identity, self.passphrase_file).secret if self.explain else None
 
 
 def drill(
@@ -119,23 +140,34 @@ def drill(
     With --tenant one tenant alone is fetched and restored, beside what is shared, and nobody else's row may be there.
     Its report says whose drill it was by the tenant's opaque id; it counts for no turn of the whole ones.
 
+    With --explain what was found is named: tables with their tenants, indexes, roles, and how they differ. It reads
+    with the identity that is given. Without a snapshot or a tenant, the newest drill that failed is done again. Nothing
+    of it is kept or published.
+
     \b
     Examples:
       backupd drill
       backupd drill be --database app --snapshot latest --json
       backupd drill be --tenant acme
+      backupd drill be --explain --identity ops.identity
     """
     from backupd.wiring.drill import drill_section
 
     context = load_context(ctx, source.config)
     drill_section(context)
     request = options.request(by_daemon=progress_pipe(context.environ) is not None)
+    reader = options.reader()
     with watched(context.clock, quiet=source.as_json) as trace:
         place = _region(context, region, trace)
         context.require_residency(place)
         if options.database is not None:
             context.databases(place, options.database)
-        done = _run(context, (place, context.stores_of(place, source.store)[0]), request, trace)
+        where = place, context.stores_of(place, source.store)[0]
+        done = (
+            _run(context, where, request, trace)
+            if reader is None
+            else _explain(context, where, (request, reader), trace)
+        )
     return _reply(place, done).print(as_json=source.as_json)
 
 
@@ -148,6 +180,8 @@ class _Done:
     """The signed report; None on a machine that is no keeper, and where it could not be published."""
     unpublished: BackupdError | None = None
     """The reason why a keeper could not publish the report."""
+    named: bool = False
+    """Whether whoever asked may read names, and the report is for nobody else."""
 
     @property
     def report(self) -> Report:
@@ -170,6 +204,23 @@ def _run(context: Context, place: tuple[RegionName, str], request: DrillRequest,
     with open_repository(context.telling(trace), region, store) as repository:
         outcome = run(request, repository, world)
     return _published(context, region, outcome, trace)
+
+
+def _explain(context: Context, place: tuple[RegionName, str], asked: tuple[DrillRequest, bytes], trace: Trace) -> _Done:
+    """Drill for somebody who may read the names; the report is published nowhere."""
+    from backupd.operations.drill import drill as run
+    from backupd.planning.drill import find_failed
+    from backupd.wiring.context import open_repository
+    from backupd.wiring.drill import drill_world
+
+    (region, store), (request, reader) = place, asked
+    past = _past(context, region, trace)
+    failed = find_failed(past)
+    if (request.snapshot, request.database, request.tenant) == (None, None, None) and failed is not None:
+        request = replace(request, snapshot=failed.snapshot)
+    world = replace(drill_world(context, region, store, trace, past), identity=reader)
+    with open_repository(context.telling(trace), region, store) as repository:
+        return _Done(run(request, repository, world), None, named=True)
 
 
 def _published(context: Context, region: RegionName, outcome: DrillOutcome, trace: Trace) -> _Done:
@@ -244,7 +295,7 @@ def _status(done: _Done) -> int:
 
 def _reply(region: RegionName, done: _Done) -> Reply:
     """Return the reply to a drill of this region."""
-    from backupd.model.answers import DrillAnswer
+    from backupd.model.answers import DrillAnswer, NamedFindingAnswer, of_value
 
     published, failure, unpublished = done.published, done.outcome.error, done.unpublished
     return Reply(
@@ -256,6 +307,7 @@ def _reply(region: RegionName, done: _Done) -> Reply:
             stores=UNSET if published is None else tuple(published.stores),
             error=UNSET if failure is None else output.as_object(failure),
             unpublished=UNSET if unpublished is None else output.as_object(unpublished),
+            named=tuple(of_value(one, NamedFindingAnswer) for one in done.outcome.named) if done.named else UNSET,
         ),
         _lines(done),
         [
@@ -292,5 +344,14 @@ def _lines(done: _Done) -> Iterator[str]:
     yield "  " + ", ".join(f"{name} {span}" for name, span in spans.items())
     if done.published is not None:
         yield f"  report {done.published.sha256[:16]} on {', '.join(done.published.stores)}"
+    elif done.named:
+        yield from _named(done.outcome)
     elif done.unpublished is None:
         yield "  the report is kept nowhere: this machine is no keeper"
+
+
+def _named(outcome: DrillOutcome) -> Iterator[str]:
+    yield "  by name, for your eyes; no report was kept:" if outcome.named else "  nothing to name; no report was kept"
+    for one in outcome.named:
+        yield f"  {one.check.number:>2} {one.check:<12} {one.code}  {one.what}"
+        yield from (f"       {line}" for line in one.details)

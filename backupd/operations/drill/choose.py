@@ -40,6 +40,8 @@ class DrillChoice:
     history: LedgerHistory
     newest: datetime
     """When the newest snapshot of the chosen database was exported."""
+    alike: frozenset[SnapshotName]
+    """All snapshots of the chosen database."""
 
 
 def choose_drill(request: DrillRequest, repository: Repository, environment: DrillEnvironment) -> DrillChoice:
@@ -68,8 +70,9 @@ def choose_drill(request: DrillRequest, repository: Repository, environment: Dri
         _named(request.snapshot, every) if request.snapshot else choose_snapshot(every, environment.past, request.seed)
     )
     one = chosen.candidate
-    ours = [other.exported for other in every if (other.database, other.member) == (one.database, one.member)]
-    return DrillChoice(chosen, records[one.name], history, max(ours))
+    ours = [other for other in every if (other.database, other.member) == (one.database, one.member)]
+    newest, alike = max(other.exported for other in ours), frozenset(other.name for other in ours)
+    return DrillChoice(chosen, records[one.name], history, newest, alike)
 
 
 def _of_tenant(
@@ -132,7 +135,7 @@ def open_drilled(
     choice = choose(request, repository, restore_environment(environment), found.history)
     if not choice.segments:
         raise RefusedError("nothing of the snapshot is left to restore")
-    return DrilledSnapshot(repository, found.chosen, found.record, choice, found.history, tenant)
+    return DrilledSnapshot(repository, found.chosen, found.record, choice, found.history, tenant, found.alike)
 
 
 def restore_request(subject: DrilledSnapshot, target: Source, name: str) -> RestoreRequest:

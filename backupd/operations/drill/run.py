@@ -56,6 +56,7 @@ from backupd.operations.drill.choose import (
     restore_request,
     selection,
 )
+from backupd.operations.drill.named_findings import FindingNames
 from backupd.operations.drill.server import drill_server, require_apart
 from backupd.operations.drill.types import (
     DrilledSnapshot,
@@ -116,6 +117,7 @@ class _Made:
     loading: bool = False
     """Whether the restore is running: a refusal of PostgreSQL is then a fault of the backup."""
     error: BackupdError | None = None
+    names: FindingNames = field(default_factory=FindingNames)
 
 
 class _Drill:
@@ -180,9 +182,8 @@ class _Drill:
                 DrillScene(
                     self._environment,
                     subject,
-                    RestoredDatabase(
-                        source, contents, plan, server.roles, report.broken_keys, len(report.unfilled_views)
-                    ),
+                    RestoredDatabase(source, contents, plan, server.roles, report.broken_keys, report.unfilled_views),
+                    self._made.names,
                 ),
             )
 
@@ -296,7 +297,8 @@ class _Drill:
             verdict=verdict_of(checks, kind),
             retest_of=find_repeated(environment.past, chosen) if chosen and not request.damage else None,
         )
-        return DrillOutcome(report, made.found.chosen.candidate.name if made.found else None, made.error)
+        snapshot = made.found.chosen.candidate.name if made.found else None
+        return DrillOutcome(report, snapshot, made.error, made.names.listed())
 
     @contextmanager
     def _phase(self, name: str, shown: str) -> Iterator[None]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from backupd.clock import Clock
 from backupd.errors import BackupdError
@@ -17,9 +17,12 @@ from backupd.model.inventory import Table, TableName
 from backupd.model.manifest import Span
 from backupd.model.report import Check, CheckFinding, CheckName, Objectives, Report, every_check
 from backupd.model.tenancy import MappedTable, Tenancy
+from backupd.model.text import counted
+from backupd.operations.drill.named_findings import FindingNames, NamedFinding
 from backupd.planning.drill import Chosen
 from backupd.planning.restore import RestorePlan
 from backupd.postgres.connect import Source
+from backupd.postgres.target.finish import UnfilledView
 from backupd.postgres.target.foreign_keys import BrokenKey
 from backupd.repository.repository import Repository
 from backupd.seal.tags import TenantTags
@@ -136,6 +139,8 @@ class DrillOutcome:
     snapshot: SnapshotName | None
     error: BackupdError | None = None
     """The reason why there is no verdict, or on which the verdict rests."""
+    named: tuple[NamedFinding, ...] = field(default=(), repr=False)
+    """What the report's findings are about, by name; never to be kept."""
 
 
 SpansByTenant = dict[str | None, list["Span"]]
@@ -155,6 +160,8 @@ class DrilledSnapshot:
     history: LedgerHistory
     tenant: str | None = field(default=None, repr=False)
     """The only tenant that is restored, with what is shared; None when all are."""
+    alike: frozenset[SnapshotName] = frozenset()
+    """The snapshots of the same database that are there, also where its label has several."""
 
     @property
     def database(self) -> str:
@@ -176,6 +183,30 @@ class TableToCompare:
     with those of all partitions below the root."""
 
 
+class RowFault(NamedTuple):
+    """Rows of one tenant (None for nobody's) in a table that are not those that they must be."""
+
+    tenant: str | None
+    code: str
+    table: TableName
+    expected: int
+    found: int
+
+    def __repr__(self) -> str:
+        return f"RowFault({self.code})"
+
+    @property
+    def what(self) -> str:
+        """The table and the tenant."""
+        whose = "shared rows" if self.tenant is None else f'tenant "{self.tenant}"'
+        return f"{self.table.schema}.{self.table.table}, {whose}"
+
+    @property
+    def details(self) -> list[str]:
+        """How many rows there must be, and how many there are."""
+        return [f"- {counted(self.expected, 'row')}", f"+ {counted(self.found, 'row')}"]
+
+
 @dataclass(frozen=True, slots=True)
 class RowComparison:
     """The result of comparing tables' rows with their spans."""
@@ -183,8 +214,7 @@ class RowComparison:
     tasks: tuple[TableToCompare, ...] = field(repr=False)
     rows: Counter[str | None] = field(repr=False)
     """Rows found, by tenant."""
-    faults: tuple[tuple[str | None, str], ...] = field(repr=False)
-    """Pairs of a tenant and the code of a fault in its rows of one table."""
+    faults: tuple[RowFault, ...] = field(repr=False)
     segments: int
     """Segments of tables that were compared."""
     strangers: frozenset[str] = field(repr=False)
@@ -204,7 +234,7 @@ class RestoredDatabase:
     """Roles that the server had before."""
     broken_keys: tuple[BrokenKey, ...] = ()
     """Foreign keys that cannot hold, because rows they refer to were purged."""
-    unfilled_views: int = 0
+    unfilled_views: tuple[UnfilledView, ...] = ()
     """Materialized views whose query failed."""
 
 
@@ -215,6 +245,8 @@ class DrillScene:
     environment: DrillEnvironment
     subject: DrilledSnapshot
     restored: RestoredDatabase
+    names: FindingNames = field(default_factory=FindingNames, repr=False)
+    """Takes what findings are about."""
 
 
 @dataclass(slots=True)
@@ -223,6 +255,8 @@ class Findings:
 
     name: CheckName
     examined: int = 0
+    names: FindingNames = field(default_factory=FindingNames, repr=False)
+    """Takes what the findings are about."""
     _counts: Counter[str] = field(default_factory=Counter)
     _notes: Counter[str] = field(default_factory=Counter)
 
@@ -233,6 +267,20 @@ class Findings:
     def note(self, code: str, count: int = 1) -> None:
         """Count something that is shown and is no fault."""
         self._notes[code] += count
+
+    def one(self, code: str, what: str, details: Iterable[str] = ()) -> None:
+        """Count one thing as a fault, and keep its name with lines on how it differs."""
+        self.add(code)
+        self.name_it(code, what, details)
+
+    def each(self, code: str, things: Iterable[str]) -> None:
+        """Count each of these things as a fault, and keep its name."""
+        for what in things:
+            self.one(code, what)
+
+    def name_it(self, code: str, what: str, details: Iterable[str] = ()) -> None:
+        """Keep the name of something that is counted elsewhere, and lines on how it differs."""
+        self.names.add(self.name, code, what, details)
 
     def check(self) -> Check:
         """Return the check with its verdict and findings."""

@@ -15,6 +15,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from difflib import ndiff
 from typing import NamedTuple
 
 from backupd.errors import SourceError
@@ -59,6 +60,15 @@ class Difference(NamedTuple):
     """Kind of object, as archives call it: `FK CONSTRAINT`, `INDEX`."""
     how: str
     """One of `missing`, `added` or `changed`."""
+    namespace: str
+    tag: str
+
+    def __repr__(self) -> str:
+        return f"Difference({self.kind}, {self.how})"
+
+    def __str__(self) -> str:
+        """Return the object by name, which is data."""
+        return " ".join(part for part in (self.kind, self.namespace, self.tag) if part)
 
 
 def read_schema(head: bytes, files: Iterable[bytes]) -> ComparedSchema:
@@ -93,15 +103,46 @@ def outline(schema: ComparedSchema) -> ComparedSchema:
 
 
 def differences(expected: ComparedSchema, found: ComparedSchema) -> Counter[Difference]:
-    """Count the entries that differ, by kind."""
+    """Count the entries that differ, by name."""
     result: Counter[Difference] = Counter()
     for name in expected.entries.keys() | found.entries.keys():
         one, other = expected.entries.get(name, Counter()), found.entries.get(name, Counter())
         more = other.total() - one.total()
-        result[Difference(name.kind, "added" if more > 0 else "missing")] += abs(more)
+        result[Difference(name.kind, "added" if more > 0 else "missing", name.namespace, name.tag)] += abs(more)
         if not more:
-            result[Difference(name.kind, "changed")] += (one - other).total()
+            result[Difference(name.kind, "changed", name.namespace, name.tag)] += (one - other).total()
     return +result
+
+
+_SECRETIVE = frozenset({"USER MAPPING", "SERVER", "SUBSCRIPTION", "FOREIGN TABLE", "FOREIGN DATA WRAPPER"})
+"""Kinds whose definitions may hold passwords."""
+_SHOWN = 12
+"""Lines of two definitions that are shown of one object."""
+_WIDE = 300
+"""Characters of a line that are shown."""
+
+
+def changed_lines(one: Difference, expected: ComparedSchema, found: ComparedSchema) -> list[str]:
+    """Return the lines of an object's owner and definition that differ, `- ` before those expected, `+ ` before others.
+
+    None where there is nothing to compare, or where they may hold a password.
+    """
+    name = _Named(one.kind, one.namespace, one.tag)
+    wanted, there = (schema.entries.get(name, Counter[_Stated]()) for schema in (expected, found))
+    if one.how != "changed" or one.kind in _SECRETIVE:
+        return []
+    before, after = (_as_lines(left) for left in (wanted - there, there - wanted))
+    changes = [line for line in ndiff(before, after) if line[:2] in {"- ", "+ "}]
+    return [line[:_WIDE] for line in changes[:_SHOWN]]
+
+
+def _as_lines(stated: Counter[_Stated]) -> list[str]:
+    return [
+        line
+        for one in sorted(stated.elements())
+        for line in (f"owner {one.owner}", *one.definition.splitlines())
+        if line
+    ]
 
 
 _OBJECTS = 3

@@ -28,6 +28,8 @@ Result = TypeVar("Result")
 _ELSEWHERE = "service=backupd dbname=postgres"
 _WAIT = f"--lock-wait-timeout={round(SHORT_WAIT * 1000)}"
 _PASSWORDS = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')"
+_INITDBS = "SELECT rolname::pg_catalog.text FROM pg_catalog.pg_roles WHERE oid = 10"
+"""The superuser that initdb made: another server has its own, and lets no other grant a membership as it does."""
 _LARGE_OBJECTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)"
 
 
@@ -44,8 +46,9 @@ def dump_globals(client: Client, connection: Connection, names: NamePatterns) ->
     """Dump roles with settings and memberships, and tablespaces, as SQL by segment.
 
     Passwords are included only if the role may see them. The state is that of now and not of the exported snapshot:
-    PostgreSQL offers no other. Roles are the server's, and their names may be no text in this database's encoding, so
-    that it cannot list them: then the database `postgres` is asked. Raises the errors of `dump_schema`.
+    PostgreSQL offers no other. Memberships that initdb's superuser granted do not name it. Roles are the server's, and
+    their names may be no text in this database's encoding, so that it cannot list them: then the database `postgres` is
+    asked. Raises the errors of `dump_schema`.
     """
     quiet = () if connection.execute(_PASSWORDS).fetchone() == (True,) else ("--no-role-passwords",)
     # What stands behind -l may be a connection string, which keeps the database's name, maybe a tenant's, unseen.
@@ -57,7 +60,8 @@ def dump_globals(client: Client, connection: Connection, names: NamePatterns) ->
             found = run([*command[:-2], _ELSEWHERE, f"--dbname={_ELSEWHERE}"], client.environment)
         except SourceError:
             raise error from None
-    return divide_globals(found.decode(errors="surrogateescape"), names)
+    unsaid = [name if isinstance(name, str) else "" for (name,) in connection.execute(_INITDBS).fetchall()]
+    return divide_globals(found.decode(errors="surrogateescape"), names, unsaid)
 
 
 def large_objects_command(client: Client, connection: Connection, exported: ExportedSnapshot) -> list[str] | None:

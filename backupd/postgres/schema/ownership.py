@@ -8,11 +8,12 @@ object decides nothing: a shared table stays shared even when a tenant's role ow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from backupd.planning.mapping.names import NamePatterns
 from backupd.postgres.schema.archive import ArchiveReader, Entry, pack_entry, with_definition
+from backupd.postgres.schema.roles import without_grantor
 from backupd.postgres.schema.statements import grouped, split_statements, words_in
 
 _CUT = {"ACL", "DEFAULT ACL", "DATABASE PROPERTIES"}
@@ -111,14 +112,15 @@ def _beneficiary(statement: str, names: NamePatterns) -> str | None:
     return None
 
 
-def divide_globals(text: str, names: NamePatterns) -> dict[str | None, str]:
+def divide_globals(text: str, names: NamePatterns, unsaid: Collection[str] = ()) -> dict[str | None, str]:
     """Divide pg_dumpall's SQL by segment: a statement about a tenant's role is that tenant's.
 
-    A membership between roles of two tenants goes to the member's tenant.
+    A membership between roles of two tenants goes to the member's tenant. Who granted one is left out for those that
+    are `unsaid`.
     """
     parts: dict[str | None, list[str]] = {}
     for statement in split_statements(text):
-        parts.setdefault(_global_owner(statement, names), []).append(statement)
+        parts.setdefault(_global_owner(statement, names), []).append(without_grantor(statement, unsaid))
     return {tenant: "".join(f"{statement}\n" for statement in part) for tenant, part in parts.items()}
 
 

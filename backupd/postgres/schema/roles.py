@@ -1,15 +1,16 @@
-"""Roles that an archive's statements name: found, and replaced by others. Pure.
+"""Roles that an archive's statements name: found, and replaced by others; and who granted a membership. Pure.
 
 pg_dump writes key words in capitals and quotes names in capitals, so that a role is the name behind certain key words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from backupd.postgres.connect import identifier
 from backupd.postgres.schema.archive import Entry
-from backupd.postgres.schema.statements import NameAt, names_at, split_statements
+from backupd.postgres.schema.statements import NameAt, names_at, split_statements, words_in
 
 _MARKS = {
     "ACL": frozenset({"TO", "FROM", "AUTHORIZATION"}),
@@ -39,6 +40,23 @@ def replaced_roles(entry: Entry, roles: Mapping[str, str]) -> str:
         _replaced(statement, _roles(entry, statement), roles) for statement in split_statements(entry.definition)
     ]
     return "".join(f"{statement}\n" for statement in changed)
+
+
+_GRANTOR = re.compile(r"\s+GRANTED BY\s+(\"(?:[^\"]|\"\")*\"|[^\s;]+)\s*;\Z")
+
+
+def grantor_of(statement: str) -> str | None:
+    """Return who granted the membership that pg_dumpall's statement gives; None where none is named."""
+    found = _GRANTOR.search(statement) if statement.startswith("GRANT ") else None
+    return next((word.text for word in words_in(found[1]) if not word.key), None) if found else None
+
+
+def without_grantor(statement: str, grantors: Collection[str] | None = None) -> str:
+    """Return a membership's statement that does not say who granted it, if it was one of these, or anybody."""
+    found = grantor_of(statement)
+    return (
+        statement if found is None or (grantors is not None and found not in grantors) else _GRANTOR.sub(";", statement)
+    )
 
 
 def _replaced(statement: str, names: Iterable[NameAt], roles: Mapping[str, str]) -> str:

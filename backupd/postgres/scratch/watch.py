@@ -1,4 +1,4 @@
-"""The limits of a scratch server in time and disk space, and counts of faults in a restored database, without names."""
+"""The limits of a scratch server in time and disk space, and what is faulty in a restored database."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psycopg
 
@@ -77,26 +77,37 @@ def _exceeded(server: ScratchServer, phase: str, limits: PhaseLimits, until: flo
 
 _USER = "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'"
 _CONSTRAINTS = f"""
-SELECT count(*), count(*) FILTER (WHERE NOT k.convalidated) FROM pg_catalog.pg_constraint k
+SELECT count(*), coalesce(array_agg(CASE WHEN k.conrelid <> 0 THEN k.conrelid::pg_catalog.regclass::text
+  ELSE k.contypid::pg_catalog.regtype::text END || ' ' || k.conname) FILTER (WHERE NOT k.convalidated), '{{}}')
+FROM pg_catalog.pg_constraint k
 JOIN pg_catalog.pg_namespace n ON n.oid = k.connamespace WHERE {_USER} AND k.contype IN ('c', 'f', 'p', 'u', 'x')
 AND (k.conparentid = 0 OR k.convalidated)
 """  # noqa: S608  # made of constants of this module
 _INDEXES = f"""
-SELECT count(*), count(*) FILTER (WHERE c.relkind = 'i' AND NOT (i.indisvalid AND i.indisready AND i.indislive))
+SELECT count(*), coalesce(array_agg(i.indexrelid::pg_catalog.regclass::text)
+  FILTER (WHERE c.relkind = 'i' AND NOT (i.indisvalid AND i.indisready AND i.indislive)), '{{}}')
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {_USER}
 """  # noqa: S608  # made of constants of this module
 _IDENTIFIER = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"
 
 
-def constraints(connection: Connection) -> tuple[int, int]:
-    """Count the constraints, and those of them that were never validated."""
-    return _pair(connection, _CONSTRAINTS)
+@dataclass(frozen=True, slots=True)
+class FaultyObjects:
+    """How many objects of a kind there are, and the names of the faulty ones."""
+
+    total: int
+    faulty: tuple[str, ...] = field(default=(), repr=False)
 
 
-def indexes(connection: Connection) -> tuple[int, int]:
-    """Count the indexes, and those of them that queries do not use."""
-    return _pair(connection, _INDEXES)
+def constraints(connection: Connection) -> FaultyObjects:
+    """Count the constraints, and name those of them that were never validated."""
+    return _read(connection, _CONSTRAINTS)
+
+
+def indexes(connection: Connection) -> FaultyObjects:
+    """Count the indexes, and name those of them that queries do not use."""
+    return _read(connection, _INDEXES)
 
 
 def system_identifier(connection: Connection) -> str | None:
@@ -129,6 +140,6 @@ def whole_number(source: Source, sql: str, seconds: int) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _pair(connection: Connection, sql: str) -> tuple[int, int]:
-    first, second = connection.execute(sql.encode()).fetchall()[0]
-    return int(first), int(second)
+def _read(connection: Connection, sql: str) -> FaultyObjects:
+    total, faulty = connection.execute(sql.encode()).fetchall()[0]
+    return FaultyObjects(int(total), tuple(sorted(map(str, faulty))))

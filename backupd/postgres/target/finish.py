@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import psycopg
 from backupd.errors import SourceError
 from backupd.postgres.connect import Connection, qualified
 from backupd.postgres.failures import reason, translate
+from backupd.postgres.schema.roles import grantor_of, without_grantor
 from backupd.postgres.schema.statements import split_statements, words_in
 from backupd.postgres.target import session
 
@@ -26,7 +26,6 @@ FROM ROWS FROM (pg_catalog.unnest(%s::text[]), pg_catalog.unnest(%s::text[]), pg
 """
 _IF_THERE = "WHERE pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', s, n)) IS NOT NULL"
 _BATCH = 1000
-_GRANTOR = re.compile(r"\s+GRANTED BY\s+(\"(?:[^\"]|\"\")*\"|[^\s;]+)\s*;\Z")
 
 
 def set_sequences(connection: Connection, values: Sequence[SequenceValue], *, present: bool = False) -> None:
@@ -116,12 +115,11 @@ def _run_as_granted(connection: Connection, statement: str, known: set[str]) -> 
     From 16 on a grantor has the role with ADMIN OPTION, or is the superuser that initdb made: on another server that
     may be another one, and the origin's is a superuser like others.
     """
-    grantor = _GRANTOR.search(statement)
-    if grantor and _names(grantor[1])[0] in known:
+    if grantor_of(statement) in known:
         with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
             connection.execute(statement.encode(errors="surrogateescape"))
             return
-    _run(connection, _GRANTOR.sub(";", statement))
+    _run(connection, without_grantor(statement))
 
 
 def _run(connection: Connection, statement: str) -> None:

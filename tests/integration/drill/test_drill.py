@@ -110,11 +110,35 @@ TAMPERINGS = {
 }
 
 
+NAMES = {
+    "a changed row": "public.country, shared rows - 2 rows + 2 rows",
+    "a lost row": "public.country, shared rows - 2 rows + 1 row",
+    "a row too many": "public.country, shared rows - 2 rows + 3 rows",
+    "a row of another tenant": f'public.note_{MARKER.lower()}, tenant "{MARKER}0"',
+    "a tenant nobody knows": f'tenant "{MARKER}7"',
+    "a table that is gone": "public.country",
+    "a table made otherwise": "TABLE public mark",
+    "a privilege more": "ACL public TABLE country",
+    "a lower sequence": "_id_seq - 1000, used + 7, used",
+    "a constraint less": "CONSTRAINT public country country_pkey",
+    "a constraint that is not valid": "public.mark mark_note",
+    "an index less": "INDEX public by_body",
+    "an invalid index": "public.by_body",
+    "another version of an extension": "plpgsql",
+    "a role more": "CREATE ROLE stray",
+    "a large object too many": "4711",
+}
+"""What is said of each to who may read names."""
+
+
 @pytest.mark.parametrize("what", TAMPERINGS)
 def test_what_differs_in_the_restored_database_is_red(what: str, source: Database, drills: Drills) -> None:
-    """One thing is changed between the restore and the checks; the check it concerns names it."""
+    """One thing is changed between the restore and the checks; the check it concerns counts it, and beside the report
+    stands its name."""
     statement, name, code = TAMPERINGS[what]
     report = drills.run(None, statement)
+    named = [f"{one.what} {' '.join(one.details)}" for one in drills.outcomes[0].named if one.code == code]
+    assert any(NAMES[what] in text for text in named), named
     assert report.verdict == "fail"
     assert check(report, name).verdict == "fail"
     assert code in codes(report, name)

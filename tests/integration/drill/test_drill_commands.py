@@ -142,6 +142,23 @@ def test_a_drill_beyond_its_objective_fails(drilling: NodeFolder) -> None:
     assert drilling.run("report", "list", "be", "--check").returncode == 7
 
 
+def test_a_finding_is_named_for_who_brings_an_identity(drilling: NodeFolder) -> None:
+    """A table that the rules of today do not know: the report counts it; with an identity it has a name, and then there
+    is no report."""
+    config = drilling.node / "backupd.toml"
+    config.write_text(config.read_text().replace('column = "tenant"', 'column = "owner"'))
+    identity = ("--identity", str(drilling.node / "drill.identity"))
+    asked = ("drill", "be", "--explain", *identity, "--passphrase-file", str(drilling.node / "drill.passphrase"))
+
+    named = drilling.run(*asked)
+
+    assert named.returncode == 7
+    assert b"tables-not-mapped  public.note\n" in named.stdout
+    assert NAME.encode() not in named.stdout + named.stderr
+    assert not list((drilling.folder / "disk").rglob("reports/*"))
+    assert drilling.run(*asked[:3]).returncode == 2
+
+
 def test_a_drill_without_a_verdict_has_its_errors_status(drilling: NodeFolder) -> None:
     """A passphrase that is wrong, a region and a seed that are none, a machine that does not drill."""
     (drilling.node / "drill.passphrase").write_text("another one, as long\n")

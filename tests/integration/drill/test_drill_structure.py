@@ -80,6 +80,10 @@ def test_what_one_dump_and_load_changes_is_green_and_damage_is_red(
     assert sound.verdict == "pass"
     damaged = drills.run(None, *damage)
     assert (damaged.verdict, check(damaged, name).verdict) == ("fail", "fail")
+    if kind == "fewer words":
+        (changed,) = [one for one in drills.outcomes[-1].named if one.code == "index-changed"]
+        assert changed.what == "INDEX public waiting"
+        assert [(line[:2], "CX" in line) for line in changed.details] == [("- ", False), ("+ ", True)]
 
 
 def test_an_extension_of_another_role_is_green(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -32,3 +33,25 @@ def test_nobody_else_calls_a_drill_due(due: str, by_daemon: bool) -> None:
     """A person cannot sign a drill as the timetable's, and the daemon's instants are written in one way."""
     with pytest.raises(UsageError, match="--due"):
         DrillOptions(due=due).request(by_daemon=by_daemon)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (DrillOptions(explain=True, damage=True), "--explain"),
+        (DrillOptions(explain=True, due=DUE), "--explain"),
+        (DrillOptions(identity=Path("ops.identity")), "its own identity"),
+    ],
+)
+def test_names_are_for_a_person_who_asks(options: DrillOptions, said: str) -> None:
+    """No timetable's drill shows them, and an identity is asked for nothing else."""
+    with pytest.raises(UsageError, match=said):
+        options.request(by_daemon=True)
+
+
+def test_names_need_an_identity() -> None:
+    """Without one nothing is named; whoever does not ask for names needs none."""
+    with pytest.raises(UsageError, match="needs an identity"):
+        DrillOptions(explain=True).reader()
+
+    assert DrillOptions().reader() is None

@@ -21,6 +21,8 @@ from backupd.model.documents import RepositoryInfo
 from backupd.model.report import Check, CheckName, Objectives
 from backupd.model.text import stamp
 from backupd.operations.drill import DrillEnvironment, DrillPlace, DrillRequest, drill, run
+from backupd.operations.drill.checks import policy, structure
+from backupd.operations.drill.named_findings import FindingNames
 from backupd.operations.drill.types import checks_reported
 from backupd.pages import render_report
 from backupd.pages.findings import FINDINGS, sentence
@@ -29,7 +31,7 @@ DRILL = ROOT / "backupd" / "operations" / "drill"
 DRILL_TESTS = TESTS / "integration" / "drill"
 HOWS = ("missing", "added", "changed")
 """What `compare` says of two schemas."""
-SAYING = {"add": 0, "note": 0, "skipped": 1, "undecided": 1, "CheckFinding": 0, "every_check": 1}
+SAYING = {"add": 0, "note": 0, "one": 0, "each": 0, "skipped": 1, "undecided": 1, "CheckFinding": 0, "every_check": 1}
 """Functions that put a code into a report, and which argument it is."""
 PASSED_ON = {"because", "code"}
 """Variables whose values are codes that came from elsewhere."""
@@ -49,11 +51,9 @@ def texts(node: ast.expr) -> Iterator[str]:
 
 def _filled(text: str) -> Iterator[str]:
     if text == "\0-\0":
-        yield from (f"{what}-{how}" for what in ("constraint", "index", "extension") for how in HOWS)
+        yield from (f"{what}-{how}" for what in ("schema", "constraint", "index", "extension") for how in HOWS)
     elif text == "\0-missed":
         yield from ("rpo-missed", "rto-missed")
-    elif text in ("schema-\0", "constraint-\0"):
-        yield from (text.replace("\0", how) for how in HOWS)
     else:
         assert re.fullmatch("\0-(differs|returns-no-number)", text), text
 
@@ -69,7 +69,6 @@ def said() -> set[str]:
                 if place is not None and len(node.args) > place:
                     found |= set(texts(node.args[place]))
     found |= {"rows-lost", "rows-added", "rows-changed"}  # `judge` returns them
-    found |= {"large-objects-missing", "large-objects-added", *(f"schema-{how}" for how in HOWS)}  # a Counter's keys
     return {code for code in found if re.fullmatch(r"[a-z-]+", code)}
 
 
@@ -170,6 +169,22 @@ def test_a_check_whose_turn_it_was_not_is_not_called_unreached() -> None:
 
 
 @pytest.mark.parametrize(
+    ("member", "found"), [("of-b", ["rows-fell-by-half"]), ("of-a", []), (None, ["rows-fell-by-half"])]
+)
+def test_a_database_is_compared_with_itself(member: str | None, found: list[str]) -> None:
+    """With one database for each tenant, a small one of the label is no large one whose rows are gone."""
+    chosen = SimpleNamespace(database="app", exported=stamp(START), tenants=None, snapshot="large")
+    large = SimpleNamespace(selection=chosen, sizes=SimpleNamespace(rows=1000), verdict="pass")
+    record = SimpleNamespace(database="app", exported=stamp(START + timedelta(1)), member=member)
+    alike = {"small", "large"} if member == "of-b" else {"small"}
+    scene = SimpleNamespace(
+        subject=SimpleNamespace(record=record, tenant=None, alike=alike), environment=SimpleNamespace(past=[large])
+    )
+
+    assert [one.code for one in policy.check_comparison(scene, 10).findings] == (found or ["no-earlier-drill"])
+
+
+@pytest.mark.parametrize(
     ("error", "verdict"),
     [
         (errors.SourceError("pre-data failed"), "fail"),
@@ -184,3 +199,24 @@ def test_what_the_drills_server_lacks_is_no_failure_of_the_backup(error: errors.
     run._Drill.stopped(SimpleNamespace(_made=made, _request=SimpleNamespace(damage=False)), error)
     assert made.checks[CheckName.EQUALITY].verdict == verdict
     assert made.error is error
+
+
+GLOBALS = """CREATE ROLE admin;
+ALTER ROLE admin WITH SUPERUSER INHERIT LOGIN;
+CREATE ROLE staff;
+GRANT staff TO anna WITH INHERIT TRUE GRANTED BY {};
+GRANT staff TO bert WITH INHERIT TRUE GRANTED BY anna;
+"""
+
+
+@pytest.mark.parametrize(("here", "found"), [("postgres", []), ("anna", ["role-differs", "role-added"])])
+def test_the_superuser_who_made_the_source_grants_nothing_here(here: str, found: list[str]) -> None:
+    """A server in a container has another name for it; nobody but the drill's own can grant as it did. Others can."""
+    restored = SimpleNamespace(
+        contents=SimpleNamespace(file=lambda *_: [GLOBALS.format("admin").encode()]), plan=None, roles={"postgres"}
+    )
+    scene = SimpleNamespace(restored=restored, names=FindingNames())
+
+    made = structure.check_globals(scene, SimpleNamespace(globals=[GLOBALS.format(here)]))
+
+    assert [one.code for one in made.findings] == found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,6 +29,7 @@ from backupd.planning.drill import (
     choose_snapshot,
     damage_is_due,
     drill_type,
+    find_failed,
 )
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -165,6 +167,19 @@ def test_every_so_many_drills_one_damages() -> None:
     assert kinds == [False, False, True] * 3
     assert not damage_is_due([plain] * 99, 0)
     assert damage_is_due([], 1)
+
+
+def test_the_newest_drill_that_failed_is_found() -> None:
+    """Not one without a verdict or that damaged what it fetched, and none where all passed."""
+    first, second, third = (choose_named([candidate(day)], candidate(day).name) for day in range(3))
+    failed = [msgspec.structs.replace(report_of(one), verdict="fail") for one in (first, second)]
+    past = [*failed, report_of(third), msgspec.structs.replace(report_of(third, "damage"), verdict="fail")]
+
+    found = find_failed(past)
+
+    assert found is not None
+    assert found.snapshot == second.candidate.name
+    assert find_failed([report_of(third)]) is None
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ GRANT staff TO "t_B";
 GRANT SET ON PARAMETER work_mem TO t_b;
 \\unrestrict abc
 """
-    parts = divide_globals(sql, NamePatterns(SCHEMAS, "app"))
+    parts = divide_globals(sql, NamePatterns(SCHEMAS, "app"), {"postgres"})
     assert {tenant: [line.split(" ", 2)[2] for line in part.splitlines()] for tenant, part in parts.items()} == {
         None: ["= 'UTF8';", "staff;", "staff SET search_path TO 't_a', 'public';"],
         "a": [
@@ -190,6 +190,6 @@ GRANT SET ON PARAMETER work_mem TO t_b;
             "t_a SET \"app.note\" TO E'it''s \\\\; \\'';",
             "TO t_a WITH INHERIT TRUE GRANTED BY t_b;",
         ],
-        "b": ["TO staff WITH ADMIN OPTION GRANTED BY postgres;", "ON PARAMETER work_mem TO t_b;"],
+        "b": ["TO staff WITH ADMIN OPTION;", "ON PARAMETER work_mem TO t_b;"],
         "B": ['TO "t_B";'],
     }

@@ -57,15 +57,16 @@ def check_canary(scene: DrillScene, compared: RowComparison | None, again: Again
     canary = _smallest_tenant(scene)
     if canary is None:
         return skipped(CheckName.CANARY, "no-tenants"), None
-    findings = Findings(CheckName.CANARY, len(canary.segments))
+    findings = Findings(CheckName.CANARY, len(canary.segments), scene.names)
     before = compared.rows[canary.tenant] > 0
-    findings.add("canary-not-restored", int(not before))
+    findings.each("canary-not-restored", [] if before else [_named(canary)])
     tasks = _chosen(compared, canary.tenant)
     after = _second(scene, canary, again, tasks, compared)
     came = after is not None and (after.rows[canary.tenant] > 0 or canary.tenant in after.strangers)
-    findings.add("canary-came-back", int(came))
+    findings.each("canary-came-back", [_named(canary)] if came else [])
     if after is not None:
-        findings.add("canary-took-others", sum(tenant != canary.tenant for tenant, _ in after.faults))
+        taken = [fault for fault in after.faults if fault.tenant != canary.tenant]
+        findings.each("canary-took-others", [fault.what for fault in taken])
     findings.add("canary-key-opens-when-shredded", _still_open(scene, canary.segments))
     return findings.check(), Canary(resurrected=before, removed=not came)
 
@@ -102,6 +103,10 @@ def _second(
         there = read_inventory(connection).by_name()
     # A table in the tenant's own schema went with it; one with others' rows must be there to be read.
     return compare([task for task in left if task.expected or task.table.name in there], source, sets)
+
+
+def _named(canary: _CanaryTenant) -> str:
+    return f'tenant "{canary.tenant}"'
 
 
 def _without(by_tenant: Mapping[str | None, T], tenant: str) -> dict[str | None, T]:

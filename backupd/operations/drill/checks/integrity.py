@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from backupd.errors import UNSOUND, DamageError, ObjectMissingError
 from backupd.model.ids import ObjectName, SnapshotName
 from backupd.model.report import Check, CheckName
+from backupd.operations.drill.named_findings import FindingNames
 from backupd.operations.drill.types import Findings
 from backupd.parallel import in_parallel
 from backupd.planning.verify import broken_links
@@ -32,9 +33,9 @@ _IN_MEMORY = 4 << 20
 """Bytes of a section that is opened in memory: any that our writer makes."""
 
 
-def check_records(subject: DrilledSnapshot) -> Check:
+def check_records(subject: DrilledSnapshot, names: FindingNames) -> Check:
     """Check that each record is signed, in its place, agrees with the ledger, and follows another."""
-    findings = Findings(CheckName.RECORDS)
+    findings = Findings(CheckName.RECORDS, names=names)
     repository, history = subject.repository, subject.history
     previous: dict[SnapshotName, SnapshotName | None] = {}
     for generation, name in repository.records():
@@ -43,25 +44,27 @@ def check_records(subject: DrilledSnapshot) -> Check:
         try:
             record = repository.record(name, generation)
         except UNSOUND:
-            findings.add("record-not-believed")
+            findings.each("record-not-believed", [name])
             continue
         previous[name] = record.previous
         try:
             history.chain.require(record.ledger, layout.record_name(generation, name))
         except DamageError:
-            findings.add("ledger-not-the-one-seen")
+            findings.each("ledger-not-the-one-seen", [name])
     history.refresh()
     expired = history.explained.expired
-    findings.add("record-missing", sum(before not in expired for _, before in broken_links(previous)))
+    findings.each("record-missing", [before for _, before in broken_links(previous) if before not in expired])
     return findings.check()
 
 
-def check_authentic(repository: Repository, choice: OpenedChoice, scratch: Path) -> tuple[Check, int, int]:
+def check_authentic(
+    repository: Repository, choice: OpenedChoice, scratch: Path, names: FindingNames | None = None
+) -> tuple[Check, int, int]:
     """Check every section that what was chosen needs: its hash, and every tag in it.
 
     Returns the check, how many sections were read, and their bytes. `scratch` takes sealed bytes while they are opened.
     """
-    findings = Findings(CheckName.AUTHENTIC)
+    findings = Findings(CheckName.AUTHENTIC, names=names or FindingNames())
     kept = set(choice.segments)
     wanted = [section for (segment, _), section in choice.sections.sections.items() if segment in kept]
     read = 0
@@ -86,9 +89,9 @@ def check_authentic(repository: Repository, choice: OpenedChoice, scratch: Path)
         try:
             result.result()
         except ObjectMissingError:
-            findings.add("object-missing")
+            findings.each("object-missing", [section.where])
         except UNSOUND:
-            findings.add("object-damaged")
+            findings.each("object-damaged", [section.where])
     return findings.check(), findings.examined, read
 
 

@@ -4,7 +4,6 @@ identity that is kept for a disaster, and objectives.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -28,16 +27,17 @@ def check_purged(scene: DrillScene, compared: RowComparison | None) -> tuple[Che
     subject = scene.subject
     gone = subject.history.explained.purged_in(subject.record.generation)
     purged = [segment for segment in subject.choice.sections.manifests if segment in gone]
-    findings = Findings(CheckName.PURGED, len(purged))
+    findings = Findings(CheckName.PURGED, len(purged), scene.names)
     kept = set(subject.choice.segments)
     returned = [segment for segment in purged if segment in kept]
-    findings.add("purged-restored", len(returned))
-    findings.add("tenants-of-no-segment", len(compared.strangers) if compared else 0)
+    findings.each("purged-restored", [_whose(scene, segment) for segment in returned])
+    strangers = sorted(compared.strangers) if compared else []
+    findings.each("tenants-of-no-segment", [f'tenant "{name}"' for name in strangers])
     # Unless the rows were compared, it is not known which tenants have some.
     findings.add("rows-not-compared", int(compared is None))
     opened = [segment for segment in purged if _opens(scene, segment)]
     shredded = _shredded(scene)
-    findings.add("shredded-key-opens", sum(segment in shredded for segment in opened))
+    findings.each("shredded-key-opens", [_whose(scene, segment) for segment in opened if segment in shredded])
     findings.note("purge-under-way", sum(segment not in shredded for segment in opened))
     deletion = Deletion(
         ledger=subject.history.chain.head,
@@ -71,6 +71,14 @@ def check_escrow(scene: DrillScene) -> Check:
         except DamageError:  # its file key is another, and opens no line
             findings.add("escrow-key-differs")
     return findings.check()
+
+
+def _whose(scene: DrillScene, segment: Pseudonym) -> str:
+    """Return the segment's pseudonym, and its tenant where a key opens that says it."""
+    with suppress(BackupdError, KeyError):
+        tenant = scene.subject.choice.name_of(segment).tenant
+        return f"segment {segment}" if tenant is None else f'segment {segment}, tenant "{tenant}"'
+    return f"segment {segment}"
 
 
 def _opens(scene: DrillScene, segment: Pseudonym) -> bool:
@@ -115,10 +123,9 @@ def check_freshness(scene: DrillScene, rpo: int) -> Check:
 
 def check_comparison(scene: DrillScene, rows: int) -> Check:
     """Compare with the drill of an older snapshot of the same database: fewer than half of its rows fail the check."""
-    record = scene.subject.record
     if scene.subject.tenant is not None:
         return skipped(CheckName.COMPARISON, "one-tenant")
-    before = _before(scene.environment.past, record.database, record.exported)
+    before = _before(scene)
     if before is None or before.sizes is None:
         return skipped(CheckName.COMPARISON, "no-earlier-drill")
     findings = Findings(CheckName.COMPARISON, 1)
@@ -156,12 +163,15 @@ def check_objectives(objectives: Objectives, measured: Measured) -> Check:
     return findings.check()
 
 
-def _before(past: Sequence[Report], database: str, exported: str) -> Report | None:
+def _before(scene: DrillScene) -> Report | None:
     """Return the newest drill of an older snapshot of the database that came to a verdict."""
-    for report in reversed(past):
+    subject, record = scene.subject, scene.subject.record
+    for report in reversed(scene.environment.past):
         selection = report.selection
         if selection is None or report.sizes is None or report.verdict == "error" or selection.tenants is not None:
             continue
-        if selection.database == database and parse_stamp(selection.exported) <= parse_stamp(exported):
+        # A report does not say which of a label's databases it was of: the snapshot's record does, while it is there.
+        same = selection.database == record.database if record.member is None else selection.snapshot in subject.alike
+        if same and parse_stamp(selection.exported) <= parse_stamp(record.exported):
             return report
     return None

@@ -21,7 +21,7 @@ from backupd.model.manifest import Span
 from backupd.model.report import Check, CheckName
 from backupd.model.tenancy import Tenant
 from backupd.operations.drill.checks.row_sets import RowSet, RowSetReader, SetsByTenant
-from backupd.operations.drill.types import Findings, RowComparison, TableToCompare, expected_rows, undecided
+from backupd.operations.drill.types import Findings, RowComparison, RowFault, TableToCompare, expected_rows, undecided
 from backupd.planning.mapping.tables import map_tables
 from backupd.postgres import settings
 from backupd.postgres.client_programs import Client, client, find_programs
@@ -50,7 +50,7 @@ _MASK = 1023
 class _Found:
     """The result of comparing one table."""
 
-    faults: list[tuple[str | None, str]] = field(default_factory=list)
+    faults: list[RowFault] = field(default_factory=list)
     segments: int = 0
     strangers: set[str] = field(default_factory=set)
     rows: Counter[str | None] = field(default_factory=Counter)
@@ -64,7 +64,7 @@ def check_equality(scene: DrillScene) -> tuple[Check, RowComparison | None]:
 
     Tables of classes that are not backed up must be empty. Returns the comparison, too; None when it was impossible.
     """
-    findings = Findings(CheckName.EQUALITY)
+    findings = Findings(CheckName.EQUALITY, names=scene.names)
     expected = expected_rows(scene.subject, scene.restored.plan)
     with connect(scene.restored.source) as connection:
         # Rules over names mean what they meant at the source.
@@ -74,19 +74,23 @@ def check_equality(scene: DrillScene) -> tuple[Check, RowComparison | None]:
     tables = _as_dumped(inventory, scene.restored.plan)
     if mapping.unmapped:
         # Columns or keys that the rules name are gone, or the rules have changed since.
+        for one in mapping.unmapped:
+            findings.name_it("tables-not-mapped", _named(one.table))
         return undecided(CheckName.EQUALITY, "tables-not-mapped", len(mapping.unmapped)), None
     encoding = (scene.restored.plan.facts.settings or {}).get("client_encoding", "UTF8")
     tasks = [
         TableToCompare(tables[one.table], one, expected.pop(one.table, {}), encoding, roots.get(one.table))
         for one in mapping.tables
     ]
-    findings.add("table-missing", len(expected))
+    findings.each("table-missing", map(_named, expected))
     compared = compare(tasks, scene.restored.source, _expected_sets(scene, roots))
     findings.examined = compared.segments
-    for _, code in compared.faults:
-        findings.add(code)
+    for fault in compared.faults:
+        findings.one(fault.code, fault.what, fault.details)
     _compare_counts(scene, inventory, findings)
-    findings.note("view-unfilled", scene.restored.unfilled_views)
+    findings.note("view-unfilled", len(scene.restored.unfilled_views))
+    for view in scene.restored.unfilled_views:
+        findings.name_it("view-unfilled", f"{view.view}: {view.reason}")
     return findings.check(), compared
 
 
@@ -154,9 +158,10 @@ def _compare_sets(found: Sequence[_Found], sets: SetsByTenant) -> list[_Found]:
         result = _Found()
         for tenant in expected.keys() | by_tenant.keys():
             rows = by_tenant.get(tenant, RowSet())
-            code = expected.get(tenant, RowSet()).judge(rows)
+            wanted = expected.get(tenant, RowSet())
+            code = wanted.judge(rows)
             result.segments += 1
-            result.faults += [(tenant, code)] if code else []
+            result.faults += [RowFault(tenant, code, root, wanted.rows, rows.rows)] if code else []
             if tenant is not None and tenant not in expected and rows.rows:
                 result.strangers.add(tenant)
         results.append(result)
@@ -165,9 +170,13 @@ def _compare_sets(found: Sequence[_Found], sets: SetsByTenant) -> list[_Found]:
 
 def _compare_counts(scene: DrillScene, inventory: Inventory, findings: Findings) -> None:
     """Report tables that the snapshot lists with a count of rows and that the database does not have."""
-    named = {(name.schema, name.table) for name in inventory.by_name()}
-    listed = [(schema, table) for schema, table, _ in scene.restored.plan.facts.tables]
-    findings.add("table-missing", sum(one not in named for one in listed))
+    named = inventory.by_name()
+    listed = [TableName(schema, table) for schema, table, _ in scene.restored.plan.facts.tables]
+    findings.each("table-missing", [_named(one) for one in listed if one not in named])
+
+
+def _named(table: TableName) -> str:
+    return f"{table.schema}.{table.table}"
 
 
 def _in_parallel(tasks: Sequence[TableToCompare], started: Client, version: int) -> Iterable[_Found]:
@@ -206,6 +215,7 @@ class _Streams:
     """The rows of one table by tenant, each compared with its spans while they pass."""
 
     def __init__(self, task: TableToCompare, owner: str | None) -> None:
+        self._table = task.table.name
         self._expected = task.expected
         self._owner = owner
         self._encoding = task.encoding
@@ -227,7 +237,7 @@ class _Streams:
             found.segments += 1
             code = stream.judge()
             if code is not None:
-                found.faults.append((tenant, code))
+                found.faults.append(RowFault(tenant, code, self._table, stream.expected, stream.rows))
             found.rows[tenant] += stream.rows
             if tenant is not None and tenant not in self._expected and stream.rows:
                 found.strangers.add(tenant)
@@ -271,6 +281,11 @@ class _Stream:
         self._equal = True
         self.rows = 0
 
+    @property
+    def expected(self) -> int:
+        """How many rows there must be."""
+        return sum(rows for rows, _, _ in self._spans)
+
     def feed(self, piece: bytes, rows: int) -> None:
         self.rows += rows
         view = memoryview(piece)
@@ -288,10 +303,9 @@ class _Stream:
                 self._place, self._size, self._digest = self._place + 1, 0, hashlib.sha256()
 
     def judge(self) -> str | None:
-        expected = sum(rows for rows, _, _ in self._spans)
-        if self.rows < expected:
+        if self.rows < self.expected:
             return "rows-lost"
-        if self.rows > expected:
+        if self.rows > self.expected:
             return "rows-added"
         whole = all(size == 0 for _, size, _ in self._spans[self._place :]) and not self._size
         return None if self._equal and whole else "rows-changed"

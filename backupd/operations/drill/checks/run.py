@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from backupd.errors import BackupdError, SourceBusyError, SourceGoneError
-from backupd.model.report import Check, CheckFinding, CheckName, Deletion, Measured, Sizes
+from backupd.model.report import Check, CheckName, Deletion, Measured, Sizes
 from backupd.operations.drill.checks import canary, integrity, policy, rows, structure
 from backupd.operations.drill.types import bounded, undecided
 
@@ -46,7 +46,7 @@ class DrillChecks:
         Raises SourceGoneError and SourceBusyError: without a server nothing can be found out.
         """
         scene = self._scene
-        self._make(CheckName.RECORDS, partial(integrity.check_records, scene.subject))
+        self._make(CheckName.RECORDS, partial(integrity.check_records, scene.subject, scene.names))
         self._make(CheckName.AUTHENTIC, self._authentic)
         self._make(CheckName.EQUALITY, self._equality)
         self._structure()
@@ -75,7 +75,7 @@ class DrillChecks:
 
     def _authentic(self) -> Check:
         subject = self._scene.subject
-        check, _, _ = integrity.check_authentic(subject.repository, subject.choice, self._scratch)
+        check, _, _ = integrity.check_authentic(subject.repository, subject.choice, self._scratch, self._scene.names)
         return check
 
     def _equality(self) -> Check:
@@ -96,7 +96,7 @@ class DrillChecks:
             self.checks |= {name: undecided(name, because) for name in _STRUCTURE}
             return
         self._make(CheckName.CONSTRAINTS, partial(structure.check_constraints, scene, read[0]))
-        self._make(CheckName.INDEXES, partial(structure.check_indexes, read[0]))
+        self._make(CheckName.INDEXES, partial(structure.check_indexes, scene, read[0]))
         self._make(CheckName.EXTENSIONS, partial(structure.check_extensions, scene, read[0]))
         self._make(CheckName.GLOBALS, partial(structure.check_globals, scene, read[0]))
         self._add_to_equality(read[0])
@@ -106,8 +106,7 @@ class DrillChecks:
         faults = structure.other_faults(self._scene, read)
         before = self.checks[CheckName.EQUALITY]
         if faults:
-            found = [*before.findings, *(CheckFinding(code, count) for code, count in faults.items())]
-            check = Check.of(CheckName.EQUALITY, "fail", before.examined, found)
+            check = Check.of(CheckName.EQUALITY, "fail", before.examined, [*before.findings, *faults])
             self.checks[CheckName.EQUALITY] = bounded(check, structure.count_listed(self._scene))
 
     def _purged(self) -> Check:

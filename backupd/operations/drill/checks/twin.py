@@ -39,8 +39,8 @@ class SchemaTwin:
     """The schema that the archive alone gives."""
 
     schema: ComparedSchema
-    not_valid: int
-    """Number of constraints that were never validated."""
+    not_valid: frozenset[str]
+    """Constraints that were never validated, by name."""
 
 
 def read_twin(source: Source, head: bytes, ddl: Sequence[bytes], names: NamePatterns, token: str) -> SchemaTwin:
@@ -57,7 +57,7 @@ def read_twin(source: Source, head: bytes, ddl: Sequence[bytes], names: NamePatt
         programs = find_programs(twin.client_folders, holder.connection.info.server_version)
         with client(programs, resolved(holder.connection)) as started:
             dumped = dump_schema(started, holder.exported, names)
-        return SchemaTwin(read_schema(dumped.head, dumped.entries.values()), watch.constraints(free)[1])
+        return SchemaTwin(read_schema(dumped.head, dumped.entries.values()), frozenset(watch.constraints(free).faulty))
 
 
 @contextmanager
