@@ -35,7 +35,7 @@ from backupd.postgres.schema.dump import dump_globals, dump_schema, large_object
 from backupd.postgres.schema.ownership import Ddl
 from backupd.postgres.settings import rows_encoding
 from backupd.postgres.source.exported import ExportedSnapshot, Holder, connect_beside, hold
-from backupd.postgres.source.facts import divide_facts, read_facts, read_sequences
+from backupd.postgres.source.facts import divide_facts, read_facts, read_sequences, require_same_labels
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.preflight import preflight
 from backupd.postgres.source.waiters import giving_way
@@ -90,6 +90,7 @@ def read_database(
                 pool.run(unread.files(files, decisions, collector))
                 with connect_beside(source, holder) as free:
                     sequences = read_sequences(holder.connection, free)
+                    require_same_labels(holder.connection, free)
                 with translated():
                     facts = divide_facts(read_facts(holder.connection), sequences, names)
             except SourceError:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any
 
+from backupd.errors import SourceBusyError
 from backupd.model.manifest import SequenceValue
 from backupd.planning.mapping.names import NamePatterns
 from backupd.postgres import settings
@@ -22,6 +23,7 @@ _EXTENSIONS = """
 SELECT e.extname, e.extversion, n.nspname FROM pg_catalog.pg_extension e
 JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace ORDER BY 1
 """
+_LABELS = "SELECT oid::int8, enumtypid::int8, enumlabel FROM pg_catalog.pg_enum"
 _COLLATIONS = f"""
 SELECT n.nspname, c.collname, c.collprovider::text, c.collversion FROM pg_catalog.pg_collation c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace WHERE {_USER} ORDER BY 1, 2
@@ -91,6 +93,21 @@ def read_sequences(snapshot: Connection, free: Connection) -> list[SequenceValue
     for start in range(0, len(names), _BATCH):
         values += free.execute(_values(names[start : start + _BATCH]).encode()).fetchall()
     return sorted(values)
+
+
+def require_same_labels(snapshot: Connection, free: Connection) -> None:
+    """Check that no label of an enum was renamed since the exported snapshot.
+
+    Rows are written with the labels of now, and the types with those of the snapshot, so that rows could not be loaded.
+    Nothing keeps labels from being renamed. `free` is another connection, in autocommit. Raises SourceBusyError.
+    """
+    now = {number: label for number, _, label in free.execute(_LABELS.encode())}
+    for number, enum, label in snapshot.execute(_LABELS.encode()):
+        if now.get(number, label) != label:
+            raise SourceBusyError(
+                f"a label of the enum with oid {enum} was renamed while rows were read",
+                hint="The next attempt takes the database as it is then.",
+            )
 
 
 def divide_facts(

@@ -231,6 +231,18 @@ class TestBackup:
         assert_busy(backup)
         assert region.snapshots() == []
 
+    def test_a_label_renamed_meanwhile_makes_it_busy(self, region: Region, quick: Database) -> None:
+        """Rows would have the new one, and the type the old one: no restore could load them."""
+        quick.sql(
+            "CREATE TYPE mood AS ENUM ('glad', 'sad')", "CREATE TABLE day AS SELECT 1 AS tenant, mood 'sad' AS is"
+        )
+        rename = AtPhase("reading", lambda: quick.sql("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'"))
+        region.node = replace(region.node, trace=rename)
+        backup = Beside(lambda: region.backup(quick))
+        assert backup.ended()
+        assert_busy(backup)
+        assert region.snapshots() == []
+
     def test_tables_that_come_and_go_hang_nothing(self, region: Region, quick: Database) -> None:
         """Done or busy, over and over, while tables are made and dropped beside it; it does succeed now and then."""
         stop = threading.Event()
