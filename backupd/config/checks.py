@@ -153,10 +153,11 @@ def _tenancy(path: KeyPath, database: Mapping[str, Any]) -> Iterator[Finding]:
         ("table", "column"),
         ("schema_pattern", "schema"),
         ("database_pattern", "database"),
+        ("without_databases", "database"),
     ):
         if key in tenancy and kind in ("column", "schema", "database", "none") and kind != owner:
             yield (*where, key), f'means nothing when kind is "{kind}"', f'It belongs to kind = "{owner}".'
-        if key not in tenancy and kind == owner and owner != "column":
+        if key not in tenancy and kind == owner and key.endswith("_pattern"):
             yield where, f'kind = "{kind}" needs {key}', ""
     if kind == "column" and not {"column", "table"} & set(tenancy) and not _rules_name_columns(database):
         yield where, 'kind = "column" needs column or table', ""

@@ -232,6 +232,11 @@ class TenancySection(ConfigSection):
         description="A regular expression with a group `tenant` for databases that are named after tenants. One that "
         "takes no connections is reported as failed each time, not left out; the others are backed up.",
     )
+    without_databases: Annotated[tuple[Identifier, ...], Several] = Field(
+        default=(),
+        description='Databases of the server that are not backed up, by name, for `kind = "database"`: those that a '
+        "provider keeps for itself and lets nobody read. What is named after a tenant is backed up all the same.",
+    )
     role_pattern: TenantPattern | None = Field(
         default=None, description="A regular expression with a group `tenant` for roles that are named after tenants."
     )

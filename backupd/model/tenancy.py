@@ -69,6 +69,8 @@ class Tenancy:
     """Regular expression with a group `tenant`, matched against whole schema names (kind schema)."""
     database_pattern: str | None = None
     """Regular expression with a group `tenant`, matched against whole database names (kind database)."""
+    without_databases: tuple[str, ...] = ()
+    """Databases that are named after no tenant and are not backed up (kind database)."""
     role_pattern: str | None = None
     """Regular expression with a group `tenant`, matched against role names (any kind): such roles belong to that
     tenant's segment."""

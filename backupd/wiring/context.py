@@ -140,6 +140,7 @@ def tenancy_of(context: Context, region: RegionName, label: str) -> Tenancy:
         null_tenant=tenancy.null_tenant,
         schema_pattern=tenancy.schema_pattern,
         database_pattern=tenancy.database_pattern,
+        without_databases=tenancy.without_databases,
         role_pattern=tenancy.role_pattern,
         rules=rules,
         unclassified=tenancy.unclassified,

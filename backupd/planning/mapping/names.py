@@ -59,14 +59,16 @@ MAINTENANCE = "postgres"
 def choose_members(tenancy: Tenancy, own: str, names: Iterable[str]) -> list[str]:
     """Choose the databases to back up: those named after tenants, and with `unclassified = "shared"` all others.
 
-    `own` is the database that the configuration leads to; it and `postgres` are left out when they are no tenant's.
+    `own` is the database that the configuration leads to; it, `postgres`, and those that the tenancy is without, are
+    left out when they are no tenant's.
     Raises UnmappedError, which names none of them, when others match nothing.
     """
     matched = [name for name in names if named_tenant(tenancy.database_pattern, name) is not None]
-    others = [name for name in names if name not in {*matched, own, MAINTENANCE}]
+    others = [name for name in names if name not in {*matched, own, MAINTENANCE, *tenancy.without_databases}]
     if others and tenancy.unclassified == "refuse":
         raise UnmappedError(
             f"{counted(len(others), 'database')} of the server named after no tenant",
-            hint='Widen database_pattern, or set unclassified = "shared" to back them up as nobody\'s.',
+            hint='Widen database_pattern; or set unclassified = "shared" to back them up as nobody\'s; or list under '
+            "without_databases those that nobody needs.",
         )
     return sorted([*matched, *others])

@@ -7,8 +7,9 @@ from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.planning.mapping.names import choose_members
 
 
-def tenancy(unclassified="refuse"):
-    return Tenancy(TenancyKind.DATABASE, database_pattern="customer_(?P<tenant>[a-z]+)", unclassified=unclassified)
+def tenancy(unclassified="refuse", **more):
+    pattern = "customer_(?P<tenant>[a-z]+)"
+    return Tenancy(TenancyKind.DATABASE, database_pattern=pattern, unclassified=unclassified, **more)
 
 
 def test_databases_named_after_tenants_are_chosen():
@@ -38,3 +39,11 @@ def test_other_databases_are_shared_where_the_configuration_says_so():
 def test_a_tenant_database_is_chosen_even_when_it_is_the_one_connected_to():
     """The pattern decides, not the connection string."""
     assert choose_members(tenancy(), "customer_a", ["customer_a"]) == ["customer_a"]
+
+
+@pytest.mark.parametrize("unclassified", ["refuse", "shared"])
+def test_what_a_provider_keeps_for_itself_stops_nobody(unclassified):
+    """Nobody may connect to it, so it can be neither shared nor refused; a tenant's database is never left out."""
+    without = tenancy(unclassified, without_databases=("cloudsqladmin", "customer_a"))
+
+    assert choose_members(without, "postgres", ["postgres", "cloudsqladmin", "customer_a"]) == ["customer_a"]
