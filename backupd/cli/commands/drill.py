@@ -181,7 +181,7 @@ class _Done:
     unpublished: BackupdError | None = None
     """The reason why a keeper could not publish the report."""
     named: bool = False
-    """Whether whoever asked may read names, and the report is for nobody else."""
+    """Whether the person who asked may read names, and the report is for nobody else."""
 
     @property
     def report(self) -> Report:

@@ -1,4 +1,4 @@
-"""What a drill's findings are about, by name: for somebody who brings an identity, and never for a report or a log."""
+"""The things that a drill's findings count, by name: for a person with an identity, and never for a report or a log."""
 
 from __future__ import annotations
 

@@ -203,7 +203,7 @@ class RowFault(NamedTuple):
 
     @property
     def details(self) -> list[str]:
-        """How many rows there must be, and how many there are."""
+        """The number of rows that there must be, and of those that are there."""
         return [f"- {counted(self.expected, 'row')}", f"+ {counted(self.found, 'row')}"]
 
 

@@ -94,7 +94,7 @@ _IDENTIFIER = "SELECT system_identifier::text FROM pg_catalog.pg_control_system(
 
 @dataclass(frozen=True, slots=True)
 class FaultyObjects:
-    """How many objects of a kind there are, and the names of the faulty ones."""
+    """The number of objects of a kind, and the names of the faulty ones."""
 
     total: int
     faulty: tuple[str, ...] = field(default=(), repr=False)

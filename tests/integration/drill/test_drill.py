@@ -119,7 +119,7 @@ NAMES = {
     "a table that is gone": "public.country",
     "a table made otherwise": "TABLE public mark",
     "a privilege more": "ACL public TABLE country",
-    "a lower sequence": "_id_seq - 1000, used + 7, used",
+    "a lower sequence": "_id_seq - 3000, used + 7, used",
     "a constraint less": "CONSTRAINT public country country_pkey",
     "a constraint that is not valid": "public.mark mark_note",
     "an index less": "INDEX public by_body",

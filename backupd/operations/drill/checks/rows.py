@@ -283,7 +283,7 @@ class _Stream:
 
     @property
     def expected(self) -> int:
-        """How many rows there must be."""
+        """The number of rows that there must be."""
         return sum(rows for rows, _, _ in self._spans)
 
     def feed(self, piece: bytes, rows: int) -> None:
