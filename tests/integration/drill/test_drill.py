@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import NamedTuple
 
 import pytest
 from doubles.servers.postgres import Server
@@ -66,82 +67,106 @@ def test_a_drill_of_a_sound_backup_is_green(
     assert MARKER not in said.replace(drills.region.folder.name, "")
 
 
-TAMPERINGS = {
-    "a changed row": ("UPDATE public.country SET code = 'NL' WHERE code = 'BE'", "equality", "rows-changed"),
-    "a lost row": ("DELETE FROM public.country WHERE code = 'BE'", "equality", "rows-lost"),
-    "a row too many": ("INSERT INTO public.country VALUES ('NL')", "equality", "rows-added"),
-    "a row of another tenant": (
+class Tampering(NamedTuple):
+    """One thing done to the restored database, the check and the code that count it, and the name beside the report."""
+
+    statement: str
+    check: str
+    code: str
+    named: str
+
+
+CHANGED = {
+    "a changed row": Tampering(
+        "UPDATE public.country SET code = 'NL' WHERE code = 'BE'",
+        "equality",
+        "rows-changed",
+        "public.country, shared rows - 2 rows + 2 rows",
+    ),
+    "a row of another tenant": Tampering(
         f"UPDATE public.note_{MARKER} SET tenant = '{MARKER}0' WHERE id = 1001",
         "equality",
         "rows-added",
+        f'public.note_{MARKER.lower()}, tenant "{MARKER}0" - 1500 rows + 1501 rows',
     ),
-    "a tenant nobody knows": (
-        f"UPDATE public.note_{MARKER} SET tenant = '{MARKER}7' WHERE id = 1000",
-        "purged",
-        "tenants-of-no-segment",
+    "a lower sequence": Tampering(
+        f"SELECT setval('public.note_{MARKER.lower()}_id_seq', 7)",
+        "sequences",
+        "sequence-lower",
+        "_id_seq - 3000, used + 7, used",
     ),
-    "a table that is gone": ("DROP TABLE public.country", "equality", "table-missing"),
-    "a table made otherwise": ("ALTER TABLE public.mark DROP CONSTRAINT mark_t_check", "equality", "schema-changed"),
-    "a privilege more": ("GRANT SELECT ON public.country TO PUBLIC", "equality", "schema-added"),
-    "a lower sequence": (f"SELECT setval('public.note_{MARKER.lower()}_id_seq', 7)", "sequences", "sequence-lower"),
-    "a constraint less": (
+    "a constraint less": Tampering(
         "ALTER TABLE public.country DROP CONSTRAINT country_pkey",
         "constraints",
         "constraint-missing",
+        "CONSTRAINT public country country_pkey",
     ),
-    "a constraint that is not valid": (
-        "UPDATE pg_constraint SET convalidated = false WHERE conname = 'mark_note'",
-        "constraints",
-        "constraint-not-valid",
-    ),
-    "an index less": ("DROP INDEX public.by_body", "indexes", "index-missing"),
-    "an invalid index": (
-        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'public.by_body'::regclass",
-        "indexes",
-        "index-invalid",
-    ),
-    "another version of an extension": (
+    "an index less": Tampering("DROP INDEX public.by_body", "indexes", "index-missing", "INDEX public by_body"),
+    "another version of an extension": Tampering(
         "UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'plpgsql'",
         "extensions",
         "extension-version",
+        "plpgsql",
     ),
-    "a role more": ("CREATE ROLE stray", "globals", "role-added"),
-    "a large object too many": ("SELECT lo_from_bytea(4711, 'x')", "equality", "large-objects-added"),
+    "a role more": Tampering("CREATE ROLE stray", "globals", "role-added", "CREATE ROLE stray"),
+}
+LESS = {
+    "a lost row": Tampering(
+        "DELETE FROM public.country WHERE code = 'BE'",
+        "equality",
+        "rows-lost",
+        "public.country, shared rows - 2 rows + 1 row",
+    ),
+    "a tenant nobody knows": Tampering(
+        f"UPDATE public.note_{MARKER} SET tenant = '{MARKER}7' WHERE id = 1000",
+        "purged",
+        "tenants-of-no-segment",
+        f'tenant "{MARKER}7"',
+    ),
+    "a privilege more": Tampering(
+        "GRANT SELECT ON public.country TO PUBLIC", "equality", "schema-added", "ACL public TABLE country"
+    ),
+    "a constraint that is not valid": Tampering(
+        "UPDATE pg_constraint SET convalidated = false WHERE conname = 'mark_note'",
+        "constraints",
+        "constraint-not-valid",
+        "public.mark mark_note",
+    ),
+    "an invalid index": Tampering(
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'public.by_body'::regclass",
+        "indexes",
+        "index-invalid",
+        "public.by_body",
+    ),
+    "a large object too many": Tampering("SELECT lo_from_bytea(4711, 'x')", "equality", "large-objects-added", "4711"),
+}
+MORE = {
+    "a row too many": Tampering(
+        "INSERT INTO public.mark VALUES (501, 1, 'x')",
+        "equality",
+        "rows-added",
+        f'public.mark, tenant "{MARKER}1" - 250 rows + 251 rows',
+    ),
+    "a table that is gone": Tampering("DROP TABLE public.country", "equality", "table-missing", "public.country"),
+    "a table made otherwise": Tampering(
+        "ALTER TABLE public.mark DROP CONSTRAINT mark_t_check", "equality", "schema-changed", "TABLE public mark"
+    ),
 }
 
 
-NAMES = {
-    "a changed row": "public.country, shared rows - 2 rows + 2 rows",
-    "a lost row": "public.country, shared rows - 2 rows + 1 row",
-    "a row too many": "public.country, shared rows - 2 rows + 3 rows",
-    "a row of another tenant": f'public.note_{MARKER.lower()}, tenant "{MARKER}0"',
-    "a tenant nobody knows": f'tenant "{MARKER}7"',
-    "a table that is gone": "public.country",
-    "a table made otherwise": "TABLE public mark",
-    "a privilege more": "ACL public TABLE country",
-    "a lower sequence": "_id_seq - 3000, used + 7, used",
-    "a constraint less": "CONSTRAINT public country country_pkey",
-    "a constraint that is not valid": "public.mark mark_note",
-    "an index less": "INDEX public by_body",
-    "an invalid index": "public.by_body",
-    "another version of an extension": "plpgsql",
-    "a role more": "CREATE ROLE stray",
-    "a large object too many": "4711",
-}
-"""What is said of each to who may read names."""
-
-
-@pytest.mark.parametrize("what", TAMPERINGS)
-def test_what_differs_in_the_restored_database_is_red(what: str, source: Database, drills: Drills) -> None:
-    """One thing is changed between the restore and the checks; the check it concerns counts it, and beside the report
-    stands its name."""
-    statement, name, code = TAMPERINGS[what]
-    report = drills.run(None, statement)
-    named = [f"{one.what} {' '.join(one.details)}" for one in drills.outcomes[0].named if one.code == code]
-    assert any(NAMES[what] in text for text in named), named
+@pytest.mark.parametrize("done", [CHANGED, LESS, MORE], ids=["changed", "less", "more"])
+def test_what_differs_in_the_restored_database_is_red(
+    done: dict[str, Tampering], source: Database, drills: Drills
+) -> None:
+    """Things are changed between the restore and the checks; the check that each concerns counts it by a code that
+    nothing else has there, and beside the report stands its name."""
+    report = drills.run(None, *(one.statement for one in done.values()))
     assert report.verdict == "fail"
-    assert check(report, name).verdict == "fail"
-    assert code in codes(report, name)
+    for what, one in done.items():
+        assert check(report, one.check).verdict == "fail", what
+        assert one.code in codes(report, one.check), what
+        named = [f"{each.what} {' '.join(each.details)}" for each in drills.outcomes[0].named if each.code == one.code]
+        assert any(one.named in text for text in named), (what, named)
     assert check(report, "disposal").verdict == "pass"
     assert MARKER not in str(report)
 
