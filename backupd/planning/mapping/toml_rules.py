@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from backupd.model.inventory import TableName
 from backupd.model.tenancy import TableRule, Tenancy
 
-_WIDTH = 80
+_WIDTH = 100
+"""Columns of a line, as those of this project have."""
 
 
 def tenancy_line(tenancy: Tenancy) -> str:

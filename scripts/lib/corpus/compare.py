@@ -105,12 +105,13 @@ def without_tenant(server: Server, database: str, gone: Gone, nobodys: Sequence[
     """
     schema, _, table = gone.tenants.partition(".")
     with server.connect(database) as connection:
+        ((place,),) = connection.execute("SELECT format('%%I.%%I', %s::text, %s::text)", [schema, table]).fetchall()
         connection.execute("SET session_replication_role = replica")
         keys = connection.execute(
             "SELECT conrelid::regclass::text, confrelid::regclass::text, n.nspname || '.' || c.relname,"
-            " ARRAY(SELECT attname::text FROM unnest(conkey) WITH ORDINALITY k(n, o)"
+            " ARRAY(SELECT quote_ident(attname) FROM unnest(conkey) WITH ORDINALITY k(n, o)"
             " JOIN pg_attribute ON attrelid = conrelid AND attnum = n ORDER BY o),"
-            " ARRAY(SELECT attname::text FROM unnest(confkey) WITH ORDINALITY k(n, o)"
+            " ARRAY(SELECT quote_ident(attname) FROM unnest(confkey) WITH ORDINALITY k(n, o)"
             " JOIN pg_attribute ON attrelid = confrelid AND attnum = n ORDER BY o)"
             " FROM pg_constraint JOIN pg_class c ON c.oid = conrelid JOIN pg_namespace n ON n.oid = relnamespace"
             " WHERE contype = 'f' AND conparentid = 0"
@@ -118,13 +119,12 @@ def without_tenant(server: Server, database: str, gone: Gone, nobodys: Sequence[
         broken = [(key, _broken(connection, *key)) for key in keys]
         _execute(
             connection,
-            f'DELETE FROM "{schema}"."{table}" WHERE ctid IN (SELECT t.ctid FROM "{schema}"."{table}" t'
+            f"DELETE FROM {place} WHERE ctid IN (SELECT t.ctid FROM {place} t"
             f" WHERE to_jsonb(t) ->> {_key(connection, schema, table)} = {_quoted(gone.tenant)})",
         )
-        for other in _named_alike(connection, gone.column) if gone.column else ():
+        for other, alike, column in _named_alike(connection, gone.column) if gone.column else ():
             if other not in (gone.tenants, *nobodys):
-                place = '"{}"."{}"'.format(*other.split(".", 1))
-                _execute(connection, f'DELETE FROM {place} WHERE "{gone.column}"::text = {_quoted(gone.tenant)}')
+                _execute(connection, f"DELETE FROM {alike} WHERE {column}::text = {_quoted(gone.tenant)}")
         while True:
             deleted = 0
             for (_, _, name, *_), (statement, before) in broken:
@@ -143,20 +143,20 @@ def _broken(
     names: Sequence[str],
 ) -> tuple[str, int]:
     """A statement that deletes rows without a target, and how many had none from the start."""
-    filled = " AND ".join(f'f."{column}" IS NOT NULL' for column in columns)
-    met = " AND ".join(f'p."{name}" = f."{column}"' for column, name in zip(columns, names, strict=True))
+    filled = " AND ".join(f"f.{column} IS NOT NULL" for column in columns)
+    met = " AND ".join(f"p.{name} = f.{column}" for column, name in zip(columns, names, strict=True))
     where = f"FROM {source} f WHERE {filled} AND NOT EXISTS (SELECT FROM {target} p WHERE {met})"
     return f"DELETE {where}", connection.execute(f"SELECT count(*) {where}".encode()).fetchall()[0][0]
 
 
-def _named_alike(connection: psycopg.Connection[Any], column: str) -> list[str]:
-    """Name the tables that have the column."""
-    found = connection.execute(
-        "SELECT nspname || '.' || relname FROM pg_attribute JOIN pg_class c ON c.oid = attrelid"
+def _named_alike(connection: psycopg.Connection[Any], column: str) -> list[tuple[str, str, str]]:
+    """Name the tables that have the column: as the configuration does, and with the column as statements do."""
+    return connection.execute(
+        "SELECT nspname || '.' || relname, format('%%I.%%I', nspname, relname), quote_ident(attname)"
+        " FROM pg_attribute JOIN pg_class c ON c.oid = attrelid"
         " JOIN pg_namespace n ON n.oid = relnamespace WHERE attname = %s AND relkind = 'r'",
         [column],
     ).fetchall()
-    return [name for (name,) in found]
 
 
 def _key(connection: psycopg.Connection[Any], schema: str, table: str) -> str:
