@@ -223,6 +223,11 @@ class DrillSection(ConfigSection):
         description="How much memory any one process of the drill's own server may have. Its caches and sorts "
         "are made to fit.",
     )
+    preload: Annotated[tuple[Name, ...], Several] = Field(
+        default=(),
+        description="Libraries for that server's `shared_preload_libraries`, such as `pgaudit`, without which some "
+        "extensions cannot be made. Those that are not installed here are left out.",
+    )
     max_size: Annotated[Size, Field(ge=_GIB)] = Field(
         default=256 * _GIB, description="How much room on the disk the drill's own server may take."
     )

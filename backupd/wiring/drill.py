@@ -176,6 +176,7 @@ def _drill_place(context: Context) -> DrillPlace:
         restore_limit=section.restore_limit,
         check_limit=section.check_limit,
         memory=section.memory,
+        preload=section.preload,
         target=_drill_target(context, section),
     )
 

@@ -58,7 +58,8 @@ def scratch_making(context: Context, folder: Path, server: int) -> ClusterSpec:
     require_place(folder)
     drill, node = context.config.drill, context.config.node
     programs = find_server(node.client_dirs, server // 10000)
-    return ClusterSpec(folder.parent, programs, runner(drill.user if drill is not None else None), secrets.token_hex(8))
+    user, preload = (None, ()) if drill is None else (drill.user, drill.preload)
+    return ClusterSpec(folder.parent, programs, runner(user), secrets.token_hex(8), preload=preload)
 
 
 def rates_file(context: Context, region: RegionName, label: str) -> Path:

@@ -34,7 +34,8 @@ def drill_server(environment: DrillEnvironment, major: int) -> Iterator[ScratchS
             _require_version(given, major)
             yield given
         return
-    making = ClusterSpec(place.parent, find_server(place.folders, major), runner(place.user), token, place.memory)
+    programs = find_server(place.folders, major)
+    making = ClusterSpec(place.parent, programs, runner(place.user), token, place.memory, place.preload)
     with scratch_cluster(making) as cluster:
         yield cluster
 

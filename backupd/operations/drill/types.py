@@ -69,6 +69,8 @@ class DrillPlace:
     check_limit: timedelta
     memory: int = 2 << 30
     """Bytes that one process of the server may have; its caches and sorts are made to fit."""
+    preload: tuple[str, ...] = ()
+    """Libraries that the server loads when it starts, where they are installed."""
     target: Source | None = None
     """A server that was set aside for drills; None when each drill makes its own."""
 

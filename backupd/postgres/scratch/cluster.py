@@ -42,7 +42,6 @@ _SETTINGS = {
     "max_wal_senders": "0",
     "max_logical_replication_workers": "0",
     "archive_mode": "off",
-    "shared_preload_libraries": "",
     "max_wal_size": "2GB",
     "max_connections": "40",
     "max_prepared_transactions": "0",
@@ -74,6 +73,8 @@ class ClusterSpec:
     """A unique name of 16 hex digits."""
     memory: int = 2 << 30
     """Bytes that any one process of the server may have, including the memory that all share."""
+    preload: tuple[str, ...] = ()
+    """Libraries to load when it starts; those that are not installed are left out."""
 
 
 class Cluster:
@@ -182,7 +183,8 @@ class Cluster:
     def _serving(self, data: Path, socket: Path, changes: Mapping[str, str]) -> list[str]:
         """Return the command that runs the server. Settings on it cannot be overruled from within the server."""
         late = {"event_triggers": "off"} if self._spec.programs.major >= _EVENT_TRIGGERS_SINCE else {}
-        settings = {**_SETTINGS, **late, "unix_socket_directories": f'"{socket}"', **changes}
+        loaded = {"shared_preload_libraries": ",".join(filter(self._spec.programs.has_library, self._spec.preload))}
+        settings = {**_SETTINGS, **late, **loaded, "unix_socket_directories": f'"{socket}"', **changes}
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return [str(self._spec.programs.folder / "postgres"), "-D", str(data), *words]
 

@@ -46,6 +46,11 @@ class ServerPrograms:
     def major(self) -> int:
         return major_of(self.version)
 
+    def has_library(self, name: str) -> bool:
+        """Check whether the server finds a library of this name."""
+        own = self.folder.parent / "lib"
+        return any((folder / f"{name}.so").exists() for folder in (own, own / "postgresql"))
+
     @property
     def folders(self) -> tuple[str, ...]:
         """Return the folders of the installation: its own, and those of files and libraries that lie elsewhere.

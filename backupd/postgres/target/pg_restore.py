@@ -354,7 +354,7 @@ _WITHOUT = (
 )
 _KEEP_GOING = "--keep-going names what is refused, leaves it out and restores the rest; the server's log says more."
 _OF_EXTENSIONS = (
-    "Some want their library in the server's shared_preload_libraries; for drills, drill.target_dsn names such a one. "
+    "Some want their library in the server's shared_preload_libraries; drill.preload names it for drills. "
     "Some, as pg_cron, can be made in a database of one name only, and a restore fills one of another name first: "
     f"`restore files` writes files that are loaded under the own name. {_KEEP_GOING}"
 )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -33,6 +34,7 @@ from backupd.postgres.scratch.watch import PhaseLimits, limited
 MAKER = """
 import secrets, sys, time
 from pathlib import Path
+from typing import Any
 from backupd.postgres.scratch.cluster import ClusterSpec, scratch_cluster
 from backupd.postgres.scratch.programs import find_server, runner
 parent = Path(sys.argv[1])
@@ -54,17 +56,19 @@ def parent() -> Iterator[Path]:
     folder.rmdir()
 
 
-def making(parent: Path, major: int = 15) -> ClusterSpec:
-    return ClusterSpec(parent, find_server((), major), runner("postgres"), secrets.token_hex(8))
+def making(parent: Path, major: int = 15, **more: Any) -> ClusterSpec:
+    return ClusterSpec(parent, find_server((), major), runner("postgres"), secrets.token_hex(8), **more)
 
 
 @pytest.mark.parametrize("major", MAJORS, ids=lambda major: f"pg{major}")
 def test_scratch_servers_do_not_repeat_the_oids_of_others(parent: Path, major: int) -> None:
-    """Hash partitions of enums depend on OIDs, which a new server would give out as the source did when it was new."""
-    given = set()
+    """Hash partitions of enums depend on OIDs, which a new server would give out as the source did when it was new. Of
+    the libraries that were asked for, it has those that are installed."""
+    given, preload = set(), ("no_such_library", "plpgsql")
     for _ in range(2):
-        with scratch_cluster(making(parent, major)) as cluster, connect(cluster.source) as connection:
+        with scratch_cluster(making(parent, major, preload=preload)) as cluster, connect(cluster.source) as connection:
             given.add(connection.execute("SELECT lo_create(0)::int8").fetchall()[0][0])
+            assert connection.execute("SHOW shared_preload_libraries").fetchall() == [("plpgsql",)]
     assert len(given) == 2
     assert min(given) > 1 << 24
 
