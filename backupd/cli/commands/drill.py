@@ -109,6 +109,7 @@ class DrillOptions:
             seed=_seed(self.seed),
             damage=self.damage,
             tenant=_tenant(self.tenant),
+            explain=self.explain,
             trigger="command" if self.due is None else "catch-up" if self.caught_up else "timetable",
             scheduled=None if self.due is None else _due(self.due, by_daemon=by_daemon),
         )

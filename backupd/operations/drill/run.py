@@ -189,11 +189,18 @@ class _Drill:
 
     def _restore(self, server: ScratchServer, subject: DrilledSnapshot, name: str, **other: Any) -> RestoreReport:
         # Rows may refer to what a purge took: the drill proves the rest and reports it. Nothing else excuses a key.
-        request = replace(restore_request(subject, server.source, name), without_broken_keys=not subject.choice.exact)
+        request = replace(
+            restore_request(subject, server.source, name),
+            without_broken_keys=not subject.choice.exact,
+            keep_going=self._request.explain,
+        )
         self._made.loading = True
         with self._limited(server, "restore"):
             report = restore(request, other.get("repository", self._repository), restore_environment(self._environment))
         self._made.loading = False
+        for one in report.left_out:
+            what = " ".join(filter(None, (one.kind, one.name)))
+            self._made.names.add(CheckName.EQUALITY, "refused", what, [f"+ {one.reason}"])
         for phase, seconds in report.phases:
             self._took(_OF_RESTORE.get(phase, "restore"), seconds)
         return report

@@ -87,6 +87,9 @@ class DrillRequest:
     """Hex digits that decide the turns of the random rule."""
     tenant: str | None = field(default=None, repr=False)
     """The only tenant to restore, with what is shared; None to restore all."""
+    explain: bool = False
+    """Whether somebody looks at what is found: an object that PostgreSQL refuses is named then and left out, where
+    another drill ends."""
     damage: bool = False
     """Whether the drill damages what it fetches, which must be noticed."""
     trigger: str = "command"

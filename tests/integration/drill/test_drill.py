@@ -255,7 +255,8 @@ def test_rows_that_postgresql_refuses_fail_the_drill_and_are_not_quoted(
     drills: Drills,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """A rule of the schema that holds in the source only: its own error quotes the row, ours does not."""
+    """A rule of the schema that holds in the source only: its own error quotes the row, ours does not. Somebody who may
+    read names sees which table it is."""
     database = make_database(pg17)
     database.sql(
         f"CREATE TABLE public.t (body text CHECK (current_database() = '{database.name}'))",
@@ -268,5 +269,10 @@ def test_rows_that_postgresql_refuses_fail_the_drill_and_are_not_quoted(
     error = drills.outcomes[-1].error
     assert error is not None
     assert "check violation" in error.message
+    explained = drills.run(DrillRequest(explain=True))
+    assert explained.verdict == "fail"
+    (refused,) = [one for one in drills.outcomes[-1].named if one.code == "refused"]
+    assert refused.what == "rows of table t"
+    assert "check violation" in refused.details[0]
     said = f"{report}{error.message}{error.hint}{drills.region.events.seen}{capfd.readouterr()}"
-    assert MARKER not in said
+    assert MARKER not in f"{said}{explained}{drills.outcomes[-1].named}"
