@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from time import tzset
 
 import pytest
 
+from backupd.model.findings import Severity
 from backupd.model.text import spell, spell_about
 from backupd.planning.deadlines import (
     Deadlines,
@@ -69,6 +71,7 @@ def test_a_chosen_time_of_the_purge_lies_between_grace_and_what_is_left():
 
     proof = prove(budget(purge_after=days(60)))
 
+    assert (proof.terms[0].name, proof.terms[0].source) == ("purge after", "lifecycle.purge_after")
     assert proof.inequality == "180 d >= 60 d + 1 d + 8 d + 1 d + 7 d and 60 d >= 30 d"
     assert (proof.latest_purge, proof.gone) == (days(163), days(70))
 
@@ -98,6 +101,24 @@ def test_civil_dates_are_those_of_utc():
 
     assert late == dates(datetime(2026, 1, 1, 3, 0, tzinfo=UTC), budget(), early=False)
     assert late.purge_by.utcoffset() == timedelta()
+
+
+@pytest.fixture
+def far_west(monkeypatch):
+    """A machine in a zone eleven hours behind."""
+    monkeypatch.setenv("TZ", "<-11>11")
+    tzset()
+    yield
+    monkeypatch.undo()
+    tzset()
+
+
+@pytest.mark.usefixtures("far_west")
+def test_the_machine_s_own_zone_decides_nothing():
+    """Its date is the day before, when the window's last day begins."""
+    told = dates(datetime(2026, 1, 1, 3, tzinfo=UTC), budget(), early=False)
+
+    assert told.deadline == datetime(2026, 6, 30, tzinfo=UTC)
 
 
 def test_a_chosen_time_of_the_purge_is_the_tenant_s():
@@ -162,6 +183,20 @@ def test_what_is_observed_is_held_against_what_is_declared(observation, message)
     found = check_observed(budget(), observation)
 
     assert [finding.message for finding in found] == ([message] if message else [])
+    assert {finding.severity for finding in found} <= {Severity.ERROR}
+
+
+def test_what_is_longer_than_declared_says_what_to_do():
+    """Each by its key, with the two ways out."""
+    found = check_observed(budget(), seen([35], [10]))
+
+    assert [(finding.code, finding.hint) for finding in found] == [
+        (
+            "store_snapshots",
+            "Have the store keep its own snapshots for less long, or declare the truth as lifecycle.store_snapshots.",
+        ),
+        ("expiry_gap", "Find out why runs fail or do not start, or declare the truth as lifecycle.expiry_gap."),
+    ]
 
 
 def test_what_was_observed_can_be_proved_again():
@@ -215,3 +250,13 @@ def test_the_repair_slack_has_room_for_a_run_that_was_cut_off():
     assert finding.message == (
         "repair slack 4 d < run under way 1 d + grace of leftovers 2 d + one more keeper run 2 d"
     )
+    assert (finding.severity, finding.code, finding.hint) == (
+        Severity.ERROR,
+        "repair_slack",
+        "Raise lifecycle.repair_slack: a run under way at a purge may be cut off, and its leftovers count, too.",
+    )
+    assert [(term.name, term.source) for term in repair_terms(room)] == [
+        ("run under way", "the longest a run lasts"),
+        ("grace of leftovers", "the age from which uploads that were cut off are removed"),
+        ("one more keeper run", "lifecycle.expiry_gap"),
+    ]

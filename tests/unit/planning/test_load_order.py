@@ -30,7 +30,9 @@ def places(passes: tuple[tuple[Bundle, ...], ...]) -> list[list[list[int]]]:
 def test_without_keys_the_passes_stay() -> None:
     """A key of a table to itself, or of one that has no rows here, binds nothing."""
     given = plan("ab", ((piece(0), piece(1)),))
-    assert load_order(given, [key("a", "a"), key("a", "x"), key("x", "b")]).passes is given.passes
+    order = load_order(given, [key("a", "a"), key("a", "x"), key("x", "b")])
+    assert order.passes is given.passes
+    assert order.circles == ()
 
 
 def test_parents_come_in_an_earlier_pass() -> None:
@@ -44,6 +46,20 @@ def test_parents_come_in_an_earlier_pass() -> None:
 def test_children_of_one_parent_are_loaded_at_once() -> None:
     order = load_order(plan("abp", ((piece(0), piece(1), piece(2)),)), [key("a", "p"), key("b", "p")])
     assert places(order.passes) == [[[2]], [[0], [1]], []]
+
+
+def test_tables_of_one_pass_are_in_the_plan_s_order() -> None:
+    """Not in that of their parents, which would be another one at each restore."""
+    order = load_order(plan("pqab", ((piece(0), piece(1), piece(2), piece(3)),)), [key("a", "q"), key("b", "p")])
+    assert places(order.passes) == [[[0], [1]], [[2], [3]], []]
+
+
+def test_a_circle_may_be_of_three() -> None:
+    """Of which each refers to the next one only."""
+    keys = [key("a", "b"), key("b", "c"), key("c", "a")]
+    order = load_order(plan("abc", ((piece(0), piece(1), piece(2)),)), keys)
+    assert places(order.passes) == [[[0, 1, 2]], []]
+    assert order.circles == (Circle(frozenset({0, 1, 2}), tuple(keys)),)
 
 
 def test_a_circle_is_one_bundle_table_after_table() -> None:
