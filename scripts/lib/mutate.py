@@ -27,7 +27,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "planning/lifecycle": (f"{UNIT}/planning/test_lifecycle.py", f"{LAWS}/test_lifecycle_laws.py"),
     "planning/deadlines": (f"{UNIT}/planning/test_deadlines.py", f"{LAWS}/test_deadline_laws.py"),
     "planning/ledger_facts": (f"{UNIT}/planning/test_ledger_facts.py", f"{LAWS}/test_ledger_laws.py"),
-    "planning/verify": (f"{LAWS}/test_verify_laws.py",),
+    "planning/verify": (f"{UNIT}/planning/test_verify_words.py", f"{LAWS}/test_verify_laws.py"),
     "planning/sightings": (f"{UNIT}/planning/test_sightings.py",),
     "planning/load_order": (f"{UNIT}/planning/test_load_order.py",),
     "model/ranges": (f"{UNIT}/model/test_ranges.py", f"{LAWS}/test_seal_laws.py", "tests/fuzz"),

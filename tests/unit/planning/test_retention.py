@@ -129,6 +129,50 @@ def test_a_snapshot_from_the_future_is_kept_and_takes_no_place():
     ]
 
 
+@pytest.mark.parametrize(
+    ("doubtful", "doubt"),
+    [
+        ({"late": True}, "came to the store later than any run would bring it"),
+        ({"early": True}, "was on the store before its own export"),
+        ({"late": True, "early": True}, "came to the store later than any run would bring it"),
+        ({"empty": True}, "names nothing"),
+    ],
+    ids=["late", "early", "both", "empty"],
+)
+def test_what_nobody_has_to_believe_takes_no_place(doubtful, doubt):
+    """Though it is newer, and proven; what is doubted is told behind the rules that keep it."""
+    policy = replace(NOTHING, daily=1, keep_within=timedelta(hours=1))
+    snapshots = [at(0.2, proven=False), replace(at(0.1), **doubtful), replace(at(0.01), **doubtful)]
+
+    assert reasons(snapshots, policy) == [("daily 1 of 1",), ("no rule keeps it", doubt), ("within 1 h", doubt)]
+
+
+def test_each_line_of_records_keeps_its_own():
+    """One of them is false, and nobody knows which."""
+    policy = replace(NOTHING, daily=1)
+    first, second = at(0.2), at(0.1)
+
+    def told(*lines):
+        return [(one.keep, one.reasons) for one in decide([first, second], policy, NOW, lines)]
+
+    usual = [(False, ("no rule keeps it",)), (True, ("daily 1 of 1",))]
+    assert told() == told({first.name, second.name}) == usual
+    assert told({first.name}, {second.name}) == [
+        (True, ("daily 1 of 1", "a newer one stands in another line of records")),
+        (True, ("daily 1 of 1",)),
+    ]
+
+
+def test_what_is_too_old_says_the_maximum():
+    """Whatever else would keep it."""
+    policy = replace(NOTHING, keep_minimum=9, max_age=timedelta(days=90))
+
+    assert reasons([at(90.1), at(90)], policy) == [
+        ("older than the maximum of 90 d",),
+        ("among the 9 newest proven",),
+    ]
+
+
 def test_every_rule_that_keeps_is_told():
     """A snapshot kept by four rules has four reasons."""
     policy = RetentionPolicy(timedelta(days=1), 2, 2, 2, timedelta(days=90), 1)
