@@ -15,7 +15,13 @@ def figures_of(soak: Soak | None, days: int) -> dict[str, Any]:
     if soak is None:
         return {}
     jobs = {f"{kind} {outcome}": count for (kind, outcome), count in sorted(soak.jobs.items())}
-    return {"weeks": round(days / 7, 1), "jobs": jobs, "acts": dict(sorted(soak.acts.items())), **soak.checks}
+    return {
+        "weeks": round(days / 7, 1),
+        "jobs": jobs,
+        "acts": dict(sorted(soak.acts.items())),
+        **soak.footprints.figures(),
+        **soak.checks,
+    }
 
 
 def print_result(options: argparse.Namespace, figures: dict[str, Any], failed_jobs: list[str], replay: str) -> None:

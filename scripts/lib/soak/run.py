@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.soak.application import Application
+from lib.soak.footprint import Footprint, Footprints
 from lib.soak.nodes import CHECKOUT, Places, SoakNode, outage, restart, rotate, unmounted
 from lib.soak.oracle import Journal, Terms
 from lib.soak.scenario import STEPS, Act, Scenario
@@ -48,6 +49,7 @@ class Soak:
     acts: Counter[str] = field(default_factory=Counter)
     jobs: Counter[tuple[str, str]] = field(default_factory=Counter)
     checks: Counter[str] = field(default_factory=Counter)
+    footprints: Footprints = field(default_factory=Footprints)
     failing: set[tuple[str, str]] = field(default_factory=set)
     attested: set[str] = field(default_factory=set)
     """Lives."""
@@ -58,10 +60,23 @@ class Soak:
         for step in STEPS:
             at = self.begin + timedelta(days=number)
             self._step(datetime.combine(at.date(), of_day.fromisoformat(step), at.tzinfo), number, step)
+        self._measure()
         self.check("--census")
         acts = ", ".join(f"{what} {count}" for what, count in sorted((self.acts - before).items()) if what != "work")
         ended = ", ".join(f"{kind} {how} {count}" for (kind, how), count in sorted((self.jobs - jobs).items()))
         return f"day {number:3d} {at.date()}  {ended}  | {acts or 'nothing befell it'}"
+
+    def _measure(self) -> None:
+        """Look at what the daemons at rest have. Raises BrokenError when it has grown."""
+        for node in (self.one, self.keeper):
+            if node.process is not None:
+                footprint = Footprint.of(node.process.pid)
+                while not node.at_rest():  # a job began meanwhile
+                    self._settle()
+                    footprint = Footprint.of(node.process.pid)
+                self.footprints.add(node.name, node.process.pid, footprint)
+        if faults := self.footprints.faults():
+            raise BrokenError("\n".join(faults))
 
     def check(self, *options: str) -> None:
         """Run the checker on every store, apart from everything else. Raises BrokenError with what it found."""
