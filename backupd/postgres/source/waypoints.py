@@ -1,4 +1,7 @@
-"""Summing what rows on the way to a tenant lead to, in the server: no value of any row leaves it."""
+"""Summing what rows on the way to a tenant lead to, in the server: no value of any row leaves it.
+
+`backupd manual trust`, row *sums of rows on the way to a tenant*, says who can write them, and what is checked.
+"""
 
 from __future__ import annotations
 
@@ -47,9 +50,10 @@ def _rows(waypoint: Waypoint, cell: Cell, more: str = "") -> str:
 
 
 def _sum(connection: Connection, rows: str, seeds: Seeds) -> WaySum:
-    numbers = (f"'{seed}'::pg_catalog.int8" for seed in seeds)
-    hashed = ", ".join(f"pg_catalog.sum(pg_catalog.hashtextextended(way, {number}))" for number in numbers)
-    statement = f"SELECT pg_catalog.count(*), {hashed} FROM ({rows} OFFSET 0) AS ways"  # noqa: S608  # names are quoted
+    hashed = "pg_catalog.sum(pg_catalog.hashtextextended(way, %s::pg_catalog.int8))"
+    ways = rows.replace("%", "%%")
+    # As parameters: others may see what statements run.
+    statement = f"SELECT pg_catalog.count(*), {hashed}, {hashed} FROM ({ways} OFFSET 0) AS ways"  # noqa: S608  # names are quoted
     with translated():
-        count, low, high = connection.execute(statement.encode()).fetchall()[0]
+        count, low, high = connection.execute(statement.encode(), seeds).fetchall()[0]
     return WaySum(count, int(low or 0) % _WORD, int(high or 0) % _WORD)

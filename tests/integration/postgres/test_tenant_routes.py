@@ -12,11 +12,13 @@ from fix_regions import Region
 
 from backupd.model.inventory import TableName
 from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind, TenancyMap
+from backupd.planning.incremental.waypoints import Cell, Waypoint
 from backupd.planning.mapping.tables import map_tables, tenant_columns
 from backupd.postgres.connect import Source, connect
 from backupd.postgres.inplace.session import Belonging
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.select import select_rows
+from backupd.postgres.source.waypoints import Seeds, sum_cell, sum_oldest
 
 CLASSES = {"uploaded": ClassPolicy.STANDARD}
 
@@ -214,3 +216,24 @@ def test_keys_and_unique_columns_are_read_as_they_are(
     assert (key.name, key.root, key.cascades) == ("note_account_fkey", None, action == "CASCADE")
     assert (inherited.root, inherited.cascades) == ("note_account_fkey", action == "CASCADE")
     assert inherited.name != "note_account_fkey"
+
+
+def test_the_secret_numbers_of_sums_stand_in_no_statement(
+    server: Server, make_database: Callable[..., Database]
+) -> None:
+    """Whoever may see what others run, and writes rows, would else make rows that lead elsewhere with the same sum."""
+    database = make_database(server)
+    database.sql('CREATE TABLE "50%s" ("100%" int PRIMARY KEY, tenant int)', 'INSERT INTO "50%s" VALUES (1, 1), (2, 1)')
+    waypoint = Waypoint(TableName("public", "50%s"), ("100%",), ("tenant",))
+    seeds = Seeds(4611686018427387904, -4611686018427387905)
+    with connect(Source(database.conninfo)) as connection:
+        watched = f"SELECT query FROM pg_stat_activity WHERE pid = {connection.info.backend_pid}"
+        whole = sum_cell(connection, waypoint, Cell(0, None), seeds)
+        said = database.sql(watched)
+        oldest = next(sum_oldest(connection, waypoint, [Cell(0, None)], 2, seeds))
+        said += database.sql(watched)
+        assert whole == oldest != sum_cell(connection, waypoint, Cell(0, None), Seeds(seeds.low, 1))
+    assert whole.rows == 2
+    for (query,) in said:
+        assert "hashtextextended" in query
+        assert not any(str(abs(seed)) in query for seed in seeds)
