@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from backupd.errors import UNSOUND, DamageError, ObjectMissingError
 from backupd.model.ids import ObjectHash, ObjectName, Pseudonym
@@ -28,10 +28,14 @@ _DOCUMENT = b'{"'
 
 
 def find_moved(
-    repository: Repository, names: Iterable[ObjectName], needed: Collection[ObjectName], threads: int
+    repository: Repository,
+    names: Iterable[ObjectName],
+    needed: Collection[ObjectName],
+    filed: Mapping[ObjectHash, ObjectName],
+    threads: int,
 ) -> dict[ObjectName, ObjectName]:
-    """Return, of objects that are to be removed, those that are a needed pack or keyring by their content: by the name
-    where each lies, the one where it belongs.
+    """Return, of objects that are to be removed, those that are a needed pack or keyring by their content, or one of
+    the `filed` documents by its hash: by the name where each lies, the one where it belongs.
 
     Reads the first bytes of each, so many at once, and more only of what begins as ours do.
     """
@@ -45,8 +49,12 @@ def find_moved(
             length = header_length(head[:CLEAR_START], name)
             return packs.get(ObjectHash(hashlib.sha256(head[:length]).hexdigest()))
         if start.startswith(_DOCUMENT):
-            ids = _keyring(repository, name).ids
-            return layout.keyring_name(ids.generation, ids.run)
+            data = repository.read(name, "keyring")
+            if (document := filed.get(ObjectHash(hashlib.sha256(data).hexdigest()))) is not None:
+                return document
+            ids = _keyring(repository, name, data).ids
+            where = layout.keyring_name(ids.generation, ids.run)
+            return where if where in needed else None
         return None
 
     found: dict[ObjectName, ObjectName] = {}
@@ -55,22 +63,26 @@ def find_moved(
             where = looked.result()
         except UNSOUND:
             continue
-        if where is not None and where in needed and where != name:
+        if where is not None and where != name:
             found[name] = where
     return found
 
 
 def require_in_place(repository: Repository, name: ObjectName, moved: ObjectName, gone: Collection[Pseudonym]) -> None:
-    """Read the pack or keyring that stands under its own name, as the same one was found under another: `moved`.
+    """Read what stands under the name of a pack, keyring or document, as it was found under another one: `moved`.
 
     `gone` are the segments whose keys may be missing. Raises DamageError, RefusedError, or ObjectMissingError unless
     all of it is there, and the store's errors.
     """
     place = layout.place_of(name)
     if place.kind is layout.ObjectKind.KEYRING:
-        lost = repository.keyring(name).shredded - _keyring(repository, moved).shredded - set(gone)
+        there = _keyring(repository, moved, repository.read(moved, "keyring"))
+        lost = repository.keyring(name).shredded - there.shredded - set(gone)
         if lost:
             raise DamageError(f"'{name}' lost the key of segment {min(lost)}, and no purge took it")
+    elif place.kind in (layout.ObjectKind.ATTESTATION, layout.ObjectKind.REPORT):
+        if repository.read(name, "keyring") != repository.read(moved, "keyring"):
+            raise DamageError(f"'{name}' is not the one that the ledger lists")
     elif place.generation is not None and place.sha256 is not None:
         for section in repository.pack(place.generation, place.sha256).sections():
             fetch_section(repository.store, section)
@@ -110,9 +122,9 @@ def _copy_aside(store: Store, name: ObjectName) -> None:
         store.put_new(ObjectName(f"{layout.TEMPORARY}/{sha256[:32]}"), copy, size, sha256)
 
 
-def _keyring(repository: Repository, name: ObjectName) -> Keyring:
-    """Read a keyring that may lie anywhere. Raises DamageError, RefusedError, ObjectMissingError."""
-    keyring = parse_keyring(repository.read(name, "keyring"), repository.signers, name)
+def _keyring(repository: Repository, name: ObjectName, data: bytes) -> Keyring:
+    """Parse a keyring that may lie anywhere. Raises DamageError and RefusedError."""
+    keyring = parse_keyring(data, repository.signers, name)
     if keyring.ids.repository != repository.info().repository:
         raise DamageError(f"'{name}' belongs to another repository")
     return keyring

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from backupd.model.answers import PlannedPurges
     from backupd.model.ids import RegionName
     from backupd.model.ledger import Expired
-    from backupd.operations.keeper.expire import ExpiryPlan
+    from backupd.operations.expiry.run import ExpiryPlan
     from backupd.operations.keeper.ingest_checks import Ingested
     from backupd.operations.keeper.prove import InScope, RegionProof
     from backupd.operations.keeper.purge import PurgeRun
@@ -193,7 +193,7 @@ def plan(
 def _expire(keeper: Keeper, store: str, *, dry_run: bool, confirm: int | None) -> Reply:
     """Expire the snapshots of one store, or say what would be expired."""
     from backupd.model.answers import StoreExpiry
-    from backupd.operations.keeper.expire import Expiry
+    from backupd.operations.expiry.run import Expiry
     from backupd.repository.state.keyring_cache import KeyringCache
 
     with KeyringCache.opened(keeper.cache_path(store), keeper.repository, keeper.tags) as cache:
@@ -208,6 +208,8 @@ def _expire(keeper: Keeper, store: str, *, dry_run: bool, confirm: int | None) -
         "alarms": planned.alarms,
         "left_alone": planned.left_alone,
         "junk": planned.junk,
+        "moved": planned.moved,
+        "lacking": sorted(planned.lacking),
     }
     value = StoreExpiry(region=keeper.region, store=store, plan=plan_facts, expired=done)
     return Reply(value, _expired_lines(keeper.region, planned, done))
@@ -217,7 +219,7 @@ def _remove_false(keeper: Keeper, store: str, snapshots: Sequence[str], *, dry_r
     """Remove records that are none of ours from a store, or say what would be removed."""
     from backupd.model.answers import StoreExpiry
     from backupd.model.ids import SnapshotName
-    from backupd.operations.keeper.false_records import find_false, remove_false
+    from backupd.operations.expiry.false_records import find_false, remove_false
     from backupd.repository.state.keyring_cache import KeyringCache
 
     names = sorted({SnapshotName(name) for name in snapshots})
@@ -275,6 +277,12 @@ def _expired_lines(region: str, planned: ExpiryPlan, done: Expired | None) -> It
         yield f"  ALARM: {alarm.message}"
     for generation, why in planned.left_alone.items():
         yield f"  generation {generation} is left as it is: {why}"
+    for name, why in planned.moved.items():
+        yield f"  '{name}' stays: {why}"
+    if planned.lacking:
+        stay = counted(len(planned.waiting), "leftover")
+        yield f"  Until what is missing is put back (`backupd manual incidents`), {stay} of uploads may be it and stay."
+        yield f"  If nobody of yours made the snapshot that needs it: `backupd expire {region} --false SNAPSHOT`."
     for name, why in planned.junk.items():
         yield f"  no record needs '{name}', and it goes when it is two days old: {why}"
     if done is None:

@@ -220,8 +220,8 @@ class SurveyedStore:
     """Generations with a record that cannot be believed: what it needs is not known, so everything there is needed."""
     lacking: set[GenerationId] = field(default_factory=set)
     """Generations that lack something that was there once, as far as is known: it may lie under another name."""
-    moved: set[ObjectName] = field(default_factory=set)
-    """Names that are to be cleared, under which something lies that is missing in its own place."""
+    moved: dict[ObjectName, str] = field(default_factory=dict)
+    """Names that are to be cleared, under which something lies that is missing in its own place, and why they stay."""
     packs: dict[GenerationId, dict[ObjectHash, ObjectInfo]] = field(default_factory=lambda: defaultdict(dict))
     keyrings: dict[GenerationId, dict[RunId, Item]] = field(default_factory=lambda: defaultdict(dict))
     marks: dict[GenerationId, list[Item]] = field(default_factory=lambda: defaultdict(list))

@@ -27,6 +27,7 @@ from backupd.errors import BackupdError, DamageError, ObjectExistsError, ObjectM
 from backupd.model.documents import RepositoryInfo, decode_body
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RegionName, RepositoryId
 from backupd.model.text import counted
+from backupd.operations.expiry.examined_store import find_missed
 from backupd.operations.keeper.guards import check_clock
 from backupd.operations.keeper.ingest_checks import (
     LARGEST,
@@ -46,6 +47,7 @@ from backupd.planning.ledger_facts import explain_absences
 from backupd.repository import help_files, layout
 from backupd.repository.incoming import IncomingObject, incoming_objects
 from backupd.repository.marks import LONGEST_RUN
+from backupd.repository.moved_objects import begins_as_ours
 from backupd.repository.repository import Repository
 from backupd.seal.documents import LIMITS, read_document
 from backupd.seal.keyring import without_lines
@@ -77,6 +79,8 @@ class _Ingest:
     dropped: int = 0
     waiting: dict[ObjectName, str] = field(default_factory=dict)
     refused: dict[ObjectName, str] = field(default_factory=dict)
+    doubtful: list[IncomingObject] = field(default_factory=list)
+    """Objects to be removed that may be what is missing elsewhere: who may rename there can move anything here."""
     sizes: dict[ObjectName, int] = field(default_factory=dict)
 
     def run(self) -> Ingested:
@@ -89,6 +93,7 @@ class _Ingest:
                 for kind in TAKEN:
                     self._take_all([one for one in found if one.place.kind is kind])
                 self._tidy(one for one in found if one.place.kind not in TAKEN)
+                self._remove_doubtful()
         return Ingested(self.store, dict(self.taken), self.size, self.dropped, self.waiting, self.refused)
 
     def _list(self, generations: Iterable[GenerationId]) -> None:
@@ -114,7 +119,6 @@ class _Ingest:
     def _take(self, one: IncomingObject, ground: IngestGround) -> bool:
         """Take one object; returns False when it is not needed, because it stands there already."""
         if self._settled(one):
-            self._remove(one)
             return False
         if one.size > LARGEST[one.place.kind]:
             raise DamageError(f"'{one.target}' is larger than allowed")
@@ -139,7 +143,7 @@ class _Ingest:
             self.taken[one.place.kind.value] += 1
             self.size += one.size
         else:
-            self.dropped += 1
+            self._drop(one)
 
     def _settled(self, one: IncomingObject) -> bool:
         """Check whether the object stands in its place already; raises DamageError when something else does."""
@@ -192,11 +196,29 @@ class _Ingest:
         """
         self.refused[one.name] = why
         if self._old(one) and one.target != one.name:
-            self._remove(one)
+            self._drop(one, counts=False)
 
-    def _drop(self, one: IncomingObject) -> None:
+    def _drop(self, one: IncomingObject, *, counts: bool = True) -> None:
+        """Remove an object, at once or when all is taken and it is known whether something is missing."""
+        try:
+            start = self.keeper.stores[self.store].store.get(one.name, 0, _PIECE)
+        except ObjectMissingError:
+            return  # the node took it back
+        founding = one.place.kind is layout.ObjectKind.REPOSITORY and b'"kind":"repository"' in start
+        if begins_as_ours(start) and not founding:
+            self.doubtful.append(one)
+            return
         self._remove(one)
-        self._count(one, taken=False)
+        self.dropped += counts
+
+    def _remove_doubtful(self) -> None:
+        missed = find_missed(self.keeper, self.store, {one.name for one in self.doubtful}) if self.doubtful else {}
+        for one in self.doubtful:
+            if one.name in missed:
+                self.refused[one.name] = f"stays, as it may be what is missing: {missed[one.name]}"
+                continue
+            self._remove(one)
+            self.dropped += one.name not in self.refused
 
     def _remove(self, one: IncomingObject) -> None:
         try:

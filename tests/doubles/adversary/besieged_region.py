@@ -24,7 +24,7 @@ from backupd.model.ledger import PurgeBegan
 from backupd.model.tenancy import SegmentName
 from backupd.model.text import stamp
 from backupd.operations.attestation import attest
-from backupd.operations.keeper.expire import Expiry
+from backupd.operations.expiry.run import Expiry
 from backupd.operations.keeper.ingest import ingest
 from backupd.operations.keeper.purge import purge_due
 from backupd.operations.keeper.types import Keeper, Rules

@@ -24,7 +24,7 @@ from backupd.model.ids import Pseudonym, RegionName, RepositoryId, TenantId
 from backupd.model.ledger import Event
 from backupd.model.tenancy import SegmentName
 from backupd.model.text import stamp
-from backupd.operations.keeper.expire import Expiry
+from backupd.operations.expiry.run import Expiry
 from backupd.operations.keeper.purge import purge_due
 from backupd.operations.keeper.types import Keeper, Rules
 from backupd.operations.ledger import Book, LedgerPlace

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from backupd.model.ledger import Expired
-from backupd.operations.keeper.expire import Expiry, ExpiryPlan
+from backupd.operations.expiry.run import Expiry, ExpiryPlan
 from backupd.operations.keeper.types import Keeper
 from backupd.repository.repository import Repository
 from backupd.repository.state.keyring_cache import KeyringCache

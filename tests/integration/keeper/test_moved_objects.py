@@ -8,14 +8,19 @@ import hashlib
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
-from fix_handmade_keeper import HandmadeKeeper
+from fix_handmade_keeper import DAY, POLICY, HandmadeKeeper
 
+from backupd.cli.commands.keeper import _expired_lines
 from backupd.model.ids import ObjectName
-from backupd.model.text import compact
+from backupd.model.ledger import Attested, Drilled
+from backupd.model.text import compact, stamp
+from backupd.operations.keeper.ingest import ingest
 from backupd.planning.expiry import Item
 from backupd.repository.marks import removal_marked, rewrite_marked
 from backupd.repository.moved_objects import clear_place
+from backupd.repository.repository import signed_record
 from backupd.store.ballast import BallastedStore
 from backupd.store.names import BALLAST
 
@@ -136,6 +141,117 @@ def test_what_was_moved_is_not_cleared_away(
         assert where.read_bytes() == data
     where.replace(handmade.root / name)
     assert handmade.plan().left_alone == {}
+
+
+INCOMING = {
+    "a pack elsewhere": f"packs/{OTHER}/{'ab' * 32}.pack",
+    "an upload": UPLOAD,
+    "a mark": f"runs/{OTHER}/{OTHER}",
+    "the repository's document": "repository.json",
+    "its own": "",
+    "its own, replaced": "",
+}
+
+
+@pytest.mark.parametrize("place", INCOMING)
+@pytest.mark.parametrize("folder", ["packs", "keyrings", "snapshots"])
+def test_what_was_moved_among_what_is_handed_in_is_not_removed(
+    handmade: HandmadeKeeper, folder: str, place: str
+) -> None:
+    """Who hands in to a keeper, and may rename in its folders, too, has nothing refused that is missing elsewhere."""
+    backups(handmade)
+    name = one(handmade, folder)
+    data = (handmade.root / name).read_bytes()
+    where = move(handmade, name, f"incoming/n1/{(INCOMING[place] or name).replace('/', '+')}")
+    if place == "its own, replaced":
+        handmade.put(name, data[:-40] + os.urandom(40), days_ago=7)
+    for _ in range(2):
+        done = ingest(handmade.keeper, "disk")
+        kept = where if where.exists() else handmade.root / name
+        assert kept.read_bytes() == data
+        if kept == where:
+            assert name.rpartition("/")[2] in done.refused[ObjectName(str(where.relative_to(handmade.root)))]
+    kept.replace(handmade.root / name)
+    assert handmade.plan().left_alone == {}
+
+
+def test_what_is_handed_in_a_second_time_goes(handmade: HandmadeKeeper) -> None:
+    """Also after a purge took something out of what is in its place; nothing is missing."""
+    backups(handmade)
+    for folder in ("packs", "keyrings", "snapshots"):
+        name = one(handmade, folder)
+        handmade.put(f"incoming/n1/{name.replace('/', '+')}", (handmade.root / name).read_bytes(), days_ago=3)
+    handmade.erase("ada")
+    handmade.purge("ada")
+    done = ingest(handmade.keeper, "disk")
+    assert (done.dropped, done.refused, handmade.names("incoming")) == (3, {}, [])
+
+
+DOCUMENTS = {"report": "reports/20260101T000000Z-00000000.json", "attestation": "attestations/{sha256}.json"}
+DOCUMENT_PLACES = {
+    **{place: name for place, name in PLACES.items() if place != "a keyring elsewhere"},
+    "something handed in": f"incoming/n1/packs+{OTHER}+{'ab' * 32}.pack",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "replaced"),
+    [
+        *(("report", place, False) for place in DOCUMENT_PLACES),
+        ("report", "an upload", True),
+        ("attestation", "an upload", False),
+    ],
+)
+def test_a_document_that_the_ledger_lists_is_not_cleared_away(
+    handmade: HandmadeKeeper, kind: str, place: str, replaced: bool
+) -> None:
+    """Nobody but a keeper makes one, and none is made twice; the message says where it belongs."""
+    backups(handmade)
+    data = b'{"kind":"' + kind.encode() + b'","said":"' + b"x" * 300 + b'"}\n{}\n'
+    sha256 = hashlib.sha256(data).hexdigest()
+    name = DOCUMENTS[kind].format(sha256=sha256)
+    drilled = Drilled(drill="20260101T000000Z-00000000", report=sha256, verdict="pass")
+    attested = Attested(**handmade.incarnation("ada")._asdict(), attestation=sha256)
+    handmade.keeper.book.append(lambda _: [drilled if kind == "report" else attested])
+    where = DOCUMENT_PLACES[place]
+    handmade.put(where, data, days_ago=4)
+    if replaced:
+        handmade.put(name, data.replace(b"x", b"y"), days_ago=4)
+    for _ in range(2):
+        plan = handmade.plan()
+        handmade.execute(plan)
+        told = {**plan.moved, **ingest(handmade.keeper, "disk").refused}
+        assert name in told[ObjectName(where)]
+        assert (handmade.root / where).read_bytes() == data
+    handmade.put(name, data, days_ago=4)
+    handmade.execute(handmade.plan())
+    ingest(handmade.keeper, "disk")
+    assert not (handmade.root / where).exists()
+
+
+def test_what_a_false_record_needs_is_named_with_the_record_and_the_way_out(handmade: HandmadeKeeper) -> None:
+    """Signed with a stolen key, it names packs that never were: leftovers stay, until a person says that it is false,
+    or until it is as old as no snapshot may be.
+    """
+    backups(handmade)
+    true = handmade.repository.record(handmade.repository.snapshots()[-1])
+    with handmade.dated(4.5):
+        lie = msgspec.structs.replace(
+            true, packs=[("ab" * 32, [0, 1], [])], exported=stamp(handmade.made.at), published=stamp(handmade.made.at)
+        )
+        name, document = signed_record(lie, handmade.made.signer)
+        handmade.repository.put_record(lie, document)
+    handmade.put(UPLOAD, b"cut off", days_ago=3)
+    plan = handmade.plan()
+    assert (plan.uploads, uploads(plan.waiting), plan.lacking) == ((), [UPLOAD], {true.generation})
+    said = "\n".join(_expired_lines("be", plan, None))
+    assert f"packs/{true.generation}/{'ab' * 32}.pack' is missing, and snapshot '{name}' names it" in said
+    assert "`backupd expire be --false SNAPSHOT`" in said
+    assert "1 leftover" in said
+    handmade.clock.by = POLICY.max_age - 4 * DAY
+    aged = handmade.plan()
+    assert name in aged.expiring
+    assert (uploads(aged.uploads), aged.lacking) == ([UPLOAD], set())
 
 
 def test_a_keyring_with_fewer_lines_in_its_place_is_not_taken_for_it(handmade: HandmadeKeeper) -> None:

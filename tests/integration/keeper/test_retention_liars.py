@@ -17,8 +17,8 @@ from backupd.model.documents import Record
 from backupd.model.ids import SnapshotName
 from backupd.model.ledger import ExpiryBegan, Verified
 from backupd.model.text import stamp
+from backupd.operations.expiry.false_records import remove_false
 from backupd.operations.keeper import holds
-from backupd.operations.keeper.false_records import remove_false
 from backupd.operations.keeper.holds import survey
 from backupd.operations.verify import Scope, Tools, note_proven, verify
 from backupd.planning.retention import RetentionPolicy

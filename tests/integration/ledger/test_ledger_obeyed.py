@@ -25,7 +25,7 @@ from backupd.errors import DamageError, RefusedError, StoreGoneError, UsageError
 from backupd.model.ids import SnapshotName
 from backupd.model.ledger import Restored
 from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.operations.keeper.expire import Expiry
+from backupd.operations.expiry.run import Expiry
 from backupd.operations.restore import RestoreEnvironment, RestoreReport, RestoreRequest, restore
 from backupd.operations.verify import Scope, Tools, Verification, note_proven, verify
 from backupd.planning import lifecycle

@@ -15,7 +15,7 @@ from fix_offline_keeper import DAY, OfflineKeeper
 from backupd.errors import DamageError, RefusedError, StoreGoneError
 from backupd.model.documents import REDUCED
 from backupd.model.ids import SnapshotName
-from backupd.operations.keeper.false_records import remove_false
+from backupd.operations.expiry.false_records import remove_false
 from backupd.planning import lifecycle
 from backupd.repository.repository import signed_record
 from backupd.repository.state.keyring_cache import KeyringCache

@@ -1,4 +1,5 @@
-"""Description of the packs of one generation for an expiry, and its treatment of objects that cannot be believed.
+"""Description of the packs of one generation for an expiry, and its treatment of objects that cannot be believed, or
+that lie where they do not belong.
 
 A header or keyring that cannot be believed is damage where a record needs it, and then its whole generation stays.
 Where none does, somebody put it there who may add and not sign, and it must hold nothing up: it goes as an orphan goes.
@@ -11,7 +12,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from backupd.errors import UNSOUND, BackupdError, DamageError
-from backupd.model.ids import ClassTag, GenerationId, ObjectName, Pseudonym
+from backupd.model.ids import ClassTag, DrillId, GenerationId, ObjectHash, ObjectName, Pseudonym
+from backupd.model.ledger import Attested, Drilled, LedgerEntry
 from backupd.model.ranges import mask_of
 from backupd.planning.expiry import ExpiryLimits, Item, ListedPack
 from backupd.planning.ledger_facts import explain_absences
@@ -111,22 +113,36 @@ _LARGEST_MARK = 200
 
 
 def look_for_moved(
-    leftovers: Iterable[Item], seen: SurveyedStore, keeper: Keeper, store: str, packs: PackCache
+    names: Iterable[ObjectName], seen: SurveyedStore, keeper: Keeper, store: str, packs: PackCache
 ) -> None:
-    """Note where something that is to be removed is what a record needs, under another name, and is not whole under its
-    own: somebody who may only add moved it, and put something else in its place.
+    """Note which of the names that are to be cleared, or are junk, are what a record needs or the ledger lists under
+    another name, and is not whole there: somebody who may only add moved it, and put something else in its place.
     """
-    repository = keeper.stores[store]
-    explained = explain_absences(keeper.book.chain.entries(), store)
-    marks = (mark for marks in seen.marks.values() for mark in marks if mark.size > _LARGEST_MARK)
-    doubtful = dict.fromkeys([*(item.name for item in (*leftovers, *marks)), *sorted(seen.junk)])
+    repository, entries = keeper.stores[store], list(keeper.book.chain.entries())
+    explained = explain_absences(entries, store)
+    marks = (mark.name for marks in seen.marks.values() for mark in marks if mark.size > _LARGEST_MARK)
+    doubtful = dict.fromkeys([*names, *marks, *sorted(seen.junk)])
     needed = needed_objects(seen, packs) if doubtful else frozenset[ObjectName]()
-    for where, name in sorted(find_moved(repository, doubtful, needed, keeper.threads).items()):
+    filed = filed_documents(entries)
+    for where, name in sorted(find_moved(repository, doubtful, needed, filed, keeper.threads).items()):
         generation = layout.place_of(name).generation
-        if generation is None:
-            continue
+        gone = explained.purged_in(generation) if generation is not None else frozenset[Pseudonym]()
         try:
-            require_in_place(repository, name, where, explained.purged_in(generation))
+            require_in_place(repository, name, where, gone)
         except UNSOUND as error:
-            seen.moved.add(where)
-            seen.lack(generation, DamageError(f"{error.message}; what belongs in its place is '{where}'"))
+            seen.moved[where] = f"{error.message}; what belongs in its place is '{where}'"
+            if generation is not None:
+                seen.lack(generation, DamageError(seen.moved[where]))
+
+
+def filed_documents(entries: Iterable[LedgerEntry]) -> dict[ObjectHash, ObjectName]:
+    """Return the reports and attestations that the ledger lists, by the hash of each, with the name of its place."""
+    found: dict[ObjectHash, ObjectName] = {}
+    for entry in entries:
+        for event in entry.events:
+            if isinstance(event, Attested):
+                sha256 = ObjectHash(event.attestation)
+                found[sha256] = layout.attestation_name(sha256)
+            elif isinstance(event, Drilled):
+                found[ObjectHash(event.report)] = layout.report_name(DrillId(event.drill))
+    return found

@@ -6,56 +6,40 @@ something was taken out their map; no section, but those beside what it takes ou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple
 
-from backupd.errors import UNSOUND, BackupdError, BusyError, DamageError, StoreError
-from backupd.model.documents import PackRef, Record
-from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
+from backupd.errors import BusyError, StoreError
+from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName
 from backupd.model.ledger import ClassExpired, Event, Expired, ExpiryBegan, in_entries
-from backupd.model.ranges import bits_of, to_mask
-from backupd.model.text import parse_stamp, stamp
-from backupd.operations.keeper.dated_records import RecordTimes
+from backupd.model.text import stamp
+from backupd.operations.expiry.dated_records import RecordTimes
+from backupd.operations.expiry.examined_store import ExaminedStore
 from backupd.operations.keeper.guards import check_clock, check_number, check_plan
 from backupd.operations.keeper.holds import (
-    HoldPins,
     NamedSections,
-    SurveyedStore,
     find_pins,
     find_reductions,
     publish_reduced,
-    survey,
 )
-from backupd.operations.keeper.listed_packs import PackLister, SegmentFates, look_for_moved, sort_out
 from backupd.operations.keeper.pack_rewrite import take_out
 from backupd.operations.keeper.types import Keeper
 from backupd.operations.phases import Phases
 from backupd.planning.expiry import (
-    ExpiryLimits,
     Item,
-    ListedPack,
-    Needs,
-    Recorded,
     Removal,
     Rewrite,
-    StoredGeneration,
-    attempts_since,
-    find_needs,
     grace_before,
     leftovers,
-    plan,
 )
 from backupd.planning.incarnations import TenantStates
-from backupd.planning.ledger_facts import expired_on, explain_absences, proven_on
 from backupd.planning.retention import Decision, RetentionAlarm, decide, upcoming_losses
 from backupd.repository import layout
 from backupd.repository.incoming import first_awaited
 from backupd.repository.marks import LONGEST_REMOVAL, LONGEST_RUN, EndedRuns, removal_marked, runs_under_way
 from backupd.repository.state.keyring_cache import KeyringCache
-from backupd.repository.state.pack_cache import StoredPack
 from backupd.trace import Warned
 
 
@@ -68,6 +52,12 @@ class ExpiryPlan:
     removals: tuple[Removal, ...]
     uploads: tuple[Item, ...]
     """Leftovers of uploads that were cut off."""
+    waiting: tuple[Item, ...]
+    """Such leftovers that stay, because something is missing, and each may be it."""
+    lacking: frozenset[GenerationId]
+    """Generations of which something is missing that a record needs."""
+    moved: Mapping[ObjectName, str]
+    """Objects that stay because they belong elsewhere, and the reason."""
     reductions: Mapping[SnapshotName, frozenset[Pseudonym]]
     """Segments that a hold keeps, by the expiring snapshot they are part of."""
     alarms: tuple[RetentionAlarm, ...]
@@ -106,22 +96,6 @@ class ExpiryPlan:
         return sum(removal.bytes for removal in self.removals) + sum(item.size for item in self.uploads + self.unread)
 
 
-class _Examined(NamedTuple):
-    """Everything that a generation has, and the needed part of it."""
-
-    shown: StoredGeneration
-    needs: Mapping[ObjectHash, Needs]
-    limits: ExpiryLimits
-
-    def plan(self, seen: SurveyedStore) -> Removal | None:
-        """Decide what is removed: where anything is missing, nothing that may be it under another name."""
-        shown = self.shown
-        if seen.lacking:
-            believed = {run: item for run, item in shown.keyrings.items() if item.name not in seen.junk}
-            shown = replace(shown, keyrings=believed, junk={}, others=())
-        return plan(shown, self.needs, self.limits) or None
-
-
 class Expiry:
     """The expiry of one store. For one thread."""
 
@@ -138,26 +112,16 @@ class Expiry:
         its generation as it is.
         """
         keeper, now = self._keeper, self._keeper.clock.now()
-        unsound: dict[ObjectName, BackupdError] = {}
-        self._cache.refresh(self._repository, unsound, keeper.threads)
-        seen = survey(self._repository, keeper.threads)
-        stored = {
-            generation: self._cache.packs.refresh(self._repository, generation, keeper.threads, unsound, listed)
-            for generation, listed in seen.packs.items()
-        }
-        self._cache.packs.forget_but(seen.generations())
-        sort_out(unsound, seen, self._cache.packs)
-        proven = proven_on(keeper.book.chain.entries(), self._name)
-        self._check_records(seen, proven)
-        held = find_pins(keeper, self._cache)
+        store = ExaminedStore(keeper, self._name, self._cache)
+        seen, held = store.seen, find_pins(keeper, self._cache)
         times = RecordTimes(keeper, self._name, seen, self._cache)
-        dated = times.dated(proven)
+        dated = times.dated(store.proven)
         decided = decide(dated, keeper.rules.retention, now, times.lines())
         decisions = [held.overrule(one, seen.records) for one in decided]
         leaving = {one.snapshot.name for one in decisions if not one.keep}
-        examined = self._examine_all(seen, stored, leaving, held)
+        examined = store.generations(leaving, held)
         unread, uploads = times.outlived(held), leftovers(seen.uploads, grace_before(now, LONGEST_RUN))
-        look_for_moved([*unread, *uploads], seen, keeper, self._name, self._cache.packs)
+        store.look_for_moved(item.name for item in (*unread, *uploads))
         removals, left, ended = [], dict(seen.damaged), seen.ended()
         for generation in seen.generations():
             running = runs_under_way(self._repository.store, generation, now, ended)
@@ -171,7 +135,10 @@ class Expiry:
             store=self._name,
             decisions=tuple(decisions),
             removals=tuple(removals),
-            uploads=() if seen.lacking else uploads,
+            uploads=() if seen.lacking else tuple(item for item in uploads if item.name not in seen.moved),
+            waiting=uploads if seen.lacking else (),
+            lacking=frozenset(seen.lacking),
+            moved=dict(seen.moved),
             reductions=find_reductions(held, seen.records, leaving, seen.damaged),
             alarms=tuple(upcoming_losses(dated, keeper.rules.retention, now)),
             left_alone=left,
@@ -223,123 +190,6 @@ class Expiry:
             done = Expired(store=self._name, snapshots=len(wanted.expiring), objects=len(gone), bytes=size)
             keeper.book.append(lambda _: [done])
         return done
-
-    def _examine_all(
-        self,
-        seen: SurveyedStore,
-        stored: Mapping[GenerationId, Sequence[StoredPack]],
-        leaving: set[SnapshotName],
-        held: HoldPins,
-    ) -> dict[GenerationId, _Examined]:
-        """Look what each generation has and needs, also where nothing can be removed today: what it lacks may lie where
-        something else is to be.
-        """
-        found: dict[GenerationId, _Examined] = {}
-        for generation in seen.generations():
-            try:
-                found[generation] = self._examine(generation, seen, stored.get(generation, []), leaving, held)
-            except UNSOUND as error:
-                seen.lack(generation, error)
-        return found
-
-    def _examine(
-        self,
-        generation: GenerationId,
-        seen: SurveyedStore,
-        stored: Sequence[StoredPack],
-        leaving: set[SnapshotName],
-        held: HoldPins,
-    ) -> _Examined:
-        keeper, now = self._keeper, self._keeper.clock.now()
-        limits = ExpiryLimits(
-            grace=grace_before(now, LONGEST_RUN),
-            attempts=attempts_since(now, keeper.rules.retention.max_age),
-            ahead=now + LONGEST_RUN,
-            classes={keeper.tags.class_tag(generation, name): now - age for name, age in keeper.rules.max_ages.items()},
-        )
-        records = {name: record for name, record in seen.records.items() if record.generation == generation}
-        class_of = self._cache.classes(generation)
-        explained = explain_absences(keeper.book.chain.entries(), self._name)
-        fates = SegmentFates(held.pinned(generation), explained.purged_in(generation))
-        lister = PackLister(self._repository.store, self._cache.packs, class_of, limits, fates)
-        named = {sha256 for record in records.values() for sha256, _, _ in record.packs}
-        packs = list[ListedPack]()
-        for pack in stored:
-            try:
-                packs.append(lister.describe(generation, pack))
-            except UNSOUND as error:
-                if pack.sha256 in named:
-                    raise
-                seen.junk[pack.name] = error
-        sizes = {pack.sha256: len(pack.lengths) for pack in packs}
-        staying = [_recorded(name, record, sizes) for name, record in records.items() if name not in leaving]
-        # A reduced record will name what a hold keeps before anything is removed.
-        staying += [
-            _recorded(name, records[name], sizes, held.named.only(records[name], kept)[0])
-            for name in leaving & records.keys()
-            if (kept := held.keeps(records[name]))
-        ]
-        shown = StoredGeneration(
-            generation=generation,
-            staying=tuple(staying),
-            leaving=tuple(leaving & records.keys()),
-            packs=tuple(packs),
-            keyrings=seen.keyrings[generation],
-            others=tuple(seen.marks[generation]),
-            expired=frozenset(sha256 for name in leaving & records.keys() for sha256, _, _ in records[name].packs),
-            junk={
-                sha256: Item(info.name, info.size, info.modified)
-                for sha256, info in seen.packs[generation].items()
-                if info.name in seen.junk
-            },
-        )
-        needs = find_needs(shown, limits.classes)
-        self._check_whole(shown, needs, class_of)
-        return _Examined(shown, needs, limits)
-
-    def _check_records(self, seen: SurveyedStore, proven: set[SnapshotName]) -> None:
-        """Raise DamageError for a record that is gone without an expiry.
-
-        What it needs would otherwise pass for something that nobody needs. One that was never believed may go: anybody
-        who may add could have put it there.
-        """
-        once = (self._cache.records() | proven) - expired_on(self._keeper.book.chain.entries(), self._name)
-        vanished = once - seen.known
-        if vanished:
-            raise DamageError(
-                f"record '{min(vanished)}' is gone, and the ledger knows of no expiry",
-                hint="Nothing is removed until it is back. Somebody removed it, or moved it into tmp/: put it back "
-                "from there, from another store, or from the store's own snapshots (`backupd manual incidents`).",
-            )
-        for name, error in seen.unread.items():
-            place = layout.place_of(name)
-            if place.generation and place.snapshot in once - seen.records.keys():
-                seen.lack(place.generation, error)
-        self._cache.note_records(seen.known, {name: record.follows for name, record in seen.records.items()})
-
-    def _check_whole(
-        self, shown: StoredGeneration, needs: Mapping[ObjectHash, Needs], class_of: Mapping[Pseudonym, ClassTag]
-    ) -> None:
-        """Raise DamageError when something that a record needs is missing, and nothing explains it.
-
-        Then nothing of its generation may be removed: what else is wrong there is not known.
-        """
-        explained = explain_absences(self._keeper.book.chain.entries(), self._name)
-        purged = explained.purged_in(shown.generation)
-        aged = {tag for generation, tag in explained.aged if generation == shown.generation}
-        for pack in shown.packs:
-            if not needs[pack.sha256].named:
-                continue
-            for run in sorted(pack.keyrings - shown.keyrings.keys()):
-                raise DamageError(f"keyring '{run}' of '{pack.item.name}' is missing")
-            lost = needs[pack.sha256].live & ~pack.there
-            header = self._cache.packs.header(shown.generation, pack.sha256) if lost else None
-            for place in bits_of(lost) if header is not None else ():
-                segment = header.rows[place].segment if header is not None else Pseudonym("")
-                if segment not in purged and class_of.get(segment) not in aged:
-                    raise DamageError(
-                        f"section {place} of '{pack.item.name}', of segment {segment}, is missing, and no purge took it"
-                    )
 
     def _aging(self, removals: Iterable[Removal]) -> list[Event]:
         now = self._keeper.clock.now()
@@ -416,28 +266,5 @@ class Expiry:
                 )
 
 
-def _recorded(
-    name: SnapshotName, record: Record, sizes: Mapping[ObjectHash, int], packs: Sequence[PackRef] | None = None
-) -> Recorded:
-    """Return what a record names, or will name: `packs`. `sizes` gives the number of each pack's sections.
-
-    Raises DamageError for a pack that is missing, and for sections that it does not list.
-    """
-    sections: dict[ObjectHash, int] = {}
-    for sha256, manifests, others in record.packs if packs is None else packs:
-        if sha256 not in sizes:
-            raise DamageError(f"'{layout.pack_name(record.generation, sha256)}' is missing, and a record names it")
-        try:
-            mask = to_mask(manifests, sizes[sha256]) | to_mask(others, sizes[sha256])
-        except ValueError as error:
-            raise DamageError(f"record '{name}' names sections that its packs do not list") from error
-        sections[sha256] = sections.get(sha256, 0) | mask
-    return Recorded(name, _exported(record), sections)
-
-
 def _said(event: Event, _: TenantStates) -> list[Event]:
     return [event]
-
-
-def _exported(record: Record) -> datetime:
-    return parse_stamp(record.exported)
