@@ -78,6 +78,20 @@ def test_a_look_names_the_blocks_that_changed_up_to_the_exported_snapshot(summar
     assert not changes.renewed(FileId(1663, kept))
 
 
+def test_a_look_names_the_oldest_transaction_that_is_running(summarized: Database) -> None:
+    """Not the next one: what it wrote shows when it commits, and then changes are looked for from before it."""
+    summarized.sql("CREATE TABLE t (a int)")
+    with summarized.server.connect(summarized.name) as late, connect(source(summarized)) as beside:
+        late.execute("BEGIN; INSERT INTO t VALUES (1)")
+        (running,) = late.execute("SELECT pg_current_xact_id()::text").fetchall()[0]
+        summarized.sql("INSERT INTO t VALUES (2)", "INSERT INTO t VALUES (3)")
+        with hold(source(summarized)) as holder:
+            look = look_at(holder.connection, beside, [], LookLimit(30.0, SystemClock()))
+        late.execute("ROLLBACK")
+    assert isinstance(look, Look)
+    assert look.oldest == int(running)
+
+
 def test_what_is_missing_is_said_with_the_statements_that_help(
     summarized: Database, make_role: Callable[..., str], make_database: Callable[..., Database], pg17: Server
 ) -> None:
