@@ -67,7 +67,7 @@ def ask_database(staged: Path) -> DatabaseAnswers:
             with counted_seconds("looking into the database"):
                 look = look_into(source)
         except BackupdError as error:
-            dialogue.say(f"  {error.message}", *([f"  {error.hint}"] if error.hint else []))
+            dialogue.complain(error)
         else:
             for one in look.findings:
                 dialogue.say(f"  {one.severity}: {one.message}", f"    {one.hint}")
@@ -108,9 +108,9 @@ def ask_tenancy(source: Source, inventory: Inventory) -> Tenancy:
         tenancy = _ask_about_strays(source, tenancy)
         unmapped = open_tables(tenancy, seen)
         lines = describe(seen, map_tables(tenancy, seen), tenancy)
-        dialogue.say("", *output.aligned(TextTable(("table", "mapped by"), [(one.table, one.route) for one in lines])))
+        dialogue.show("", *output.aligned(TextTable(("table", "mapped by"), [(one.table, one.route) for one in lines])))
         dialogue.say("", "As the configuration will say it:", "")
-        dialogue.say(*(f"  {line}" for line in written(tenancy)), "")
+        dialogue.show(*(f"  {line}" for line in written(tenancy)), "")
         dialogue.say(*(f"  Still open: {one.table.dotted}: {one.reason}" for one in unmapped))
         if not unmapped and dialogue.agree("Is that right?", default=True):
             return tenancy

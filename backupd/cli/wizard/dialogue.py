@@ -9,19 +9,29 @@ import textwrap
 from collections.abc import Callable, Sequence
 
 from backupd.cli import output
-from backupd.errors import RefusedError
+from backupd.errors import BackupdError, RefusedError
 
 STOPPED = "setup was ended; nothing was written"
 AGAIN = "Run it again when you have all answers."
 
 
 def say(*lines: str) -> None:
-    """Print lines, with control characters in them spelt out."""
+    """Print lines, broken between words where the terminal ends."""
+    output.print_prose(lines)
+
+
+def show(*lines: str) -> None:
+    """Print lines that are there to be copied, as they are."""
     output.print_lines(lines)
 
 
+def complain(error: BackupdError) -> None:
+    """Say what was wrong, and what to do about it."""
+    say(*(f"  {text}" for text in (error.message, error.hint) if text))
+
+
 def tell(text: str) -> None:
-    """Print an empty line and a paragraph, broken between words where the terminal ends."""
+    """Print an empty line and a paragraph."""
     say("", *textwrap.wrap(text, shutil.get_terminal_size().columns - 1, break_on_hyphens=False))
 
 

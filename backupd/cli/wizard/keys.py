@@ -43,7 +43,7 @@ def ask_keys(staged: Path, home: Path) -> KeyAnswers:
             paths = [Path(text).expanduser() for text in given.split()]
             recipients = _copied(staged, paths)
         except BackupdError as error:
-            dialogue.say(f"  {error.message}", *([f"  {error.hint}"] if error.hint else []))
+            dialogue.complain(error)
             continue
         break
     identities = () if recipients else _make_identities(staged)
@@ -81,7 +81,7 @@ def _passphrase(name: str) -> str:
         except EOFError:
             raise RefusedError(dialogue.STOPPED, hint=dialogue.AGAIN) from None
         except UsageError as error:
-            dialogue.say(f"  {error.message}: {error.hint}")
+            dialogue.complain(error)
 
 
 def _make_identities(staged: Path) -> tuple[str, ...]:

@@ -62,7 +62,7 @@ def _ask_server() -> _Server:
             with counted_seconds(f"waiting for {host}"):
                 key = read_host_key(host, port, _PATIENCE, SystemClock())
         except StoreError as error:
-            dialogue.say(f"  {error.message}", f"  {error.hint}")
+            dialogue.complain(error)
             continue
         dialogue.say("The server shows this key:", "", f"  {key.fingerprint}", "")
         dialogue.say("Compare it with what the store's operator publishes, not with what this network shows.")
@@ -79,7 +79,7 @@ def _log_in(staged: Path, server: _Server, user: str, node: str) -> None:
     file = staged / KEY
     file.touch(mode=0o600)
     file.write_bytes(pair.secret)
-    dialogue.say("", "Put this line into the account's authorized_keys:", "", pair.public, "")
+    dialogue.show("", "Put this line into the account's authorized_keys:", "", pair.public, "")
     target = SftpTarget(
         server.host, server.port, user, file, host_keys=(server.key.line,), path="", region="", deadline=_PATIENCE
     )
@@ -89,7 +89,7 @@ def _log_in(staged: Path, server: _Server, user: str, node: str) -> None:
             with counted_seconds("logging in"):
                 connect(target, SystemClock()).close()
         except StoreError as error:
-            dialogue.say(f"  {error.message}", f"  {error.hint}")
+            dialogue.complain(error)
             if not dialogue.agree("Try again?", default=True):
                 raise RefusedError(dialogue.STOPPED) from None
         else:
