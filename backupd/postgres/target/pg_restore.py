@@ -349,8 +349,8 @@ _STATE = re.compile(r"ERROR: +(.*)")
 _FAULT = "The rows break a rule of their own schema; the same fault is in the source."
 _BROKEN_KEY = "violates foreign key constraint"
 _WITHOUT = (
-    "Rows refer to rows that are not in the snapshot. With --without-broken-keys, such keys are named and hold for new "
-    "rows only."
+    "Rows refer to rows that are not in the snapshot: of purged tenants, which the application still has, or such as "
+    "the source lacks, too. With --without-broken-keys, such keys are named and hold for new rows only."
 )
 _KEEP_GOING = "--keep-going names what is refused, leaves it out and restores the rest; the server's log says more."
 _OF_EXTENSIONS = (
