@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from backupd.errors import ConfigError, UsageError
+from backupd.errors import ConfigError, KeyRefusedError, UsageError
 
 if TYPE_CHECKING:
     from backupd.model.documents import LedgerHead
@@ -167,19 +167,22 @@ def trusted_keys(given: list[str]) -> frozenset[str]:
 @contextmanager
 def recipients_named(context: Context) -> Iterator[None]:
     """Put the names of the configured recipients beside their fingerprints where an identity is refused."""
-    from backupd.errors import KeyRefusedError
-
     try:
         yield
     except KeyRefusedError as error:
-        from backupd.seal.suite import fingerprint
-        from backupd.wiring.context import configured_recipients
+        raise with_recipients(context, error) from error
 
-        known = {fingerprint(one.public): one.name for one in configured_recipients(context)}
-        message, hint = error.message, error.hint
-        for print_, name in known.items():
-            message, hint = (text.replace(print_, f"{print_} ({name})") for text in (message, hint))
-        raise KeyRefusedError(message, hint=hint) from error
+
+def with_recipients(context: Context, error: KeyRefusedError) -> KeyRefusedError:
+    """Return the error with the names of the configured recipients beside their fingerprints."""
+    from backupd.seal.suite import fingerprint
+    from backupd.wiring.context import configured_recipients
+
+    message, hint = error.message, error.hint
+    for one in configured_recipients(context):
+        print_ = fingerprint(one.public)
+        message, hint = (text.replace(print_, f"{print_} ({one.name})") for text in (message, hint))
+    return type(error)(message, hint=hint)
 
 
 def ledger_head(given: str | None) -> LedgerHead | None:

@@ -22,11 +22,12 @@ from backupd.cli.options import (
     grouped,
     load_context,
     open_identity,
+    with_recipients,
 )
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply
 from backupd.cli.supervised import progress_pipe
-from backupd.errors import BackupdError, DamageError, UsageError
+from backupd.errors import BackupdError, DamageError, KeyRefusedError, UsageError
 from backupd.model.text import counted, parse_stamp
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def drill(
             if reader is None
             else _explain(context, where, (request, reader), trace)
         )
-    return _reply(place, done).print(as_json=source.as_json)
+    return _reply(context, place, done).print(as_json=source.as_json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,11 +295,13 @@ def _status(done: _Done) -> int:
     return done.unpublished.exit_code if done.unpublished is not None else 0
 
 
-def _reply(region: RegionName, done: _Done) -> Reply:
+def _reply(context: Context, region: RegionName, done: _Done) -> Reply:
     """Return the reply to a drill of this region."""
     from backupd.model.answers import DrillAnswer, NamedFindingAnswer, of_value
 
     published, failure, unpublished = done.published, done.outcome.error, done.unpublished
+    if isinstance(failure, KeyRefusedError):
+        failure = with_recipients(context, failure)
     return Reply(
         DrillAnswer(
             verdict=done.report.verdict,

@@ -12,7 +12,7 @@ from doubles.servers.postgres import Server
 from fix_nodes import NodeFolder
 from fix_postgres import Database
 
-from backupd.seal import keyfiles
+from backupd.seal import keyfiles, suite
 from backupd.seal.keyfiles import write_signer
 
 NAME = "secretive-1"
@@ -159,7 +159,7 @@ def test_a_drill_beyond_its_objective_fails(drilling: NodeFolder) -> None:
 
 
 def test_a_drill_without_a_verdict_has_its_errors_status(drilling: NodeFolder) -> None:
-    """A passphrase that is wrong, a region and a seed that are none, a machine that does not drill."""
+    """A wrong passphrase, a region and a seed that are none, an identity that opens nothing, no drills at all."""
     (drilling.node / "drill.passphrase").write_text("another one, as long\n")
     assert drilling.run("drill", "be").returncode == 8
     assert drilling.run("drill", "nowhere").returncode == 2
@@ -170,5 +170,11 @@ def test_a_drill_without_a_verdict_has_its_errors_status(drilling: NodeFolder) -
     said = drilling.run("drill", "be", "--snapshot", "1999-01-01", "--json")
     assert said.returncode == 2
     assert json.loads(said.stdout)["verdict"] == "error"
+    identity = drilling.node / "drill.identity"
+    identity.unlink()
+    keyfiles.write_identity(identity, "drill", suite.generate(), PASSPHRASE)
+    refused = drilling.run("drill", "be")
+    assert refused.returncode == 8
+    assert f"sealed to {suite.fingerprint(drilling.pair.public)} (ops)".encode() in refused.stderr
     config.write_text(text[: text.index("[drill]")])
     assert drilling.run("drill", "be").returncode == 3
