@@ -47,10 +47,9 @@ class RecordTimes:
 
     def dated(self, proven: set[SnapshotName]) -> list[Dated]:
         """Return the properties of each record that can be believed."""
-        now = self._keeper.clock.now()
         exported = {name: parse_stamp(record.exported) for name, record in self._seen.records.items()}
         # Who dates a file ahead, too, does not change that this keeper saw it.
-        early = self._cache.seen_early(name for name, at in exported.items() if at - now > _CLOCKS)
+        early = self._cache.early() | self.ahead()
         came: dict[SnapshotName, datetime] = {}
         shown: dict[SnapshotName, datetime] = {}
         for name, item in self._seen.found.items():
@@ -70,6 +69,11 @@ class RecordTimes:
             )
             for name, record in self._seen.records.items()
         ]
+
+    def ahead(self) -> set[SnapshotName]:
+        """Return the records that are exported later than now, by this machine's clock, which may be wrong."""
+        latest = self._keeper.clock.now() + _CLOCKS
+        return {name for name, record in self._seen.records.items() if parse_stamp(record.exported) > latest}
 
     def lines(self) -> Lines:
         """Return the lines of records, those that are gone considered.

@@ -71,6 +71,8 @@ class ExpiryPlan:
     """Every record the plan took into account."""
     ended: EndedRuns
     """Runs whose records the plan took into account."""
+    ahead: frozenset[SnapshotName]
+    """Records that are dated later than the plan, if its clock is right."""
     at: datetime
     """When the plan was made, by this machine's clock."""
 
@@ -146,6 +148,7 @@ class Expiry:
             unread=tuple(item for item in unread if item.name not in seen.moved),
             known=seen.known,
             ended=ended,
+            ahead=frozenset(times.ahead()),
             at=now,
         )
 
@@ -159,7 +162,7 @@ class Expiry:
         keeper = self._keeper
         check_clock(keeper, self._name)
         check_plan(wanted.at, keeper)
-        self._cache.note_look(wanted.at)
+        self._cache.note_look(wanted.at, wanted.ahead)
         check_number(len(wanted.expiring), keeper.rules.most_snapshots, confirmed, "snapshots")
         if not wanted.objects:
             return Expired(store=self._name, snapshots=0, objects=0, bytes=0)

@@ -240,16 +240,18 @@ class KeyringCache:
         rows = self._database.execute("SELECT name, earlier FROM followed")
         return {SnapshotName(name): tuple(map(SnapshotName, earlier.split())) for name, earlier in rows}
 
-    def seen_early(self, names: Iterable[SnapshotName]) -> set[SnapshotName]:
-        """Remember records that were on the store before their own export, and return all such that are there."""
-        with self._database:
-            self._database.executemany("INSERT OR IGNORE INTO early VALUES (?)", ((name,) for name in names))
-            self._database.execute("DELETE FROM early WHERE name NOT IN (SELECT name FROM records)")
+    def early(self) -> set[SnapshotName]:
+        """Return the records that were on the store before their own export, at any of the keeper's looks."""
         return {SnapshotName(name) for (name,) in self._database.execute("SELECT name FROM early")}
 
-    def note_look(self, at: datetime) -> None:
-        """Remember that every record that was on the store at this instant has been noted."""
+    def note_look(self, at: datetime, early: Iterable[SnapshotName]) -> None:
+        """Remember that every record that was on the store at this instant has been noted, and which were `early`.
+
+        Only of an instant that was compared with the store's clock.
+        """
         with self._database:
+            self._database.executemany("INSERT OR IGNORE INTO early VALUES (?)", ((name,) for name in early))
+            self._database.execute("DELETE FROM early WHERE name NOT IN (SELECT name FROM records)")
             self._database.execute("DELETE FROM looked")
             self._database.execute("INSERT INTO looked VALUES (?)", (at.timestamp(),))
 

@@ -119,6 +119,8 @@ class Checker:
         self.now = datetime.fromisoformat(options.now)
         self.terms = Terms()
         self.seen: Path = options.seen
+        self.name = options.seen.name.removeprefix("seen-")
+        """The store's, which a copy of it has, too."""
         self.journal = Journal.read(*{options.journal: None, self.seen: None})
         self.faults: list[str] = []
         self.counts: dict[str, int] = dict.fromkeys(("records", "rows", "keyrings", "ledger", "reports", "files"), 0)
@@ -182,10 +184,10 @@ class Checker:
         for name, exported in sorted(records.items(), key=lambda pair: pair[1]):
             days[exported.date()] = name
             if exported > self.now - self.terms.keep_within and name not in here:
-                self.faults.append(f"8: {name} is gone, and is younger than keep_within")
+                self.faults.append(f"8: {name} is gone from {self.name}, and is younger than keep_within")
         for day, name in days.items():
             if day > self.now.date() - self.terms.daily * DAY and name not in here:
-                self.faults.append(f"8: {name} is gone, the newest of {day}")
+                self.faults.append(f"8: {name} is gone from {self.name}, the newest of {day}")
         for name in here:
             if records[name] < self.now - self.terms.max_age - self.terms.gap:
                 self.faults.append(f"8: {name} is kept beyond max_age")

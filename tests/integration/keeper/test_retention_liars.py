@@ -93,6 +93,19 @@ def test_records_dated_ahead_drive_nothing_out_when_their_time_has_come(daily: H
     assert {name for name, one in decisions.items() if one.keep} == set(true)
 
 
+def test_a_keeper_whose_clock_was_behind_takes_no_record_for_one_of_the_future(daily: HandmadeKeeper) -> None:
+    """Its expiry is refused, and what it took the time for is not remembered: the newest of a day stays its day's."""
+    now = daily.clock.now()
+    noon = datetime(now.year, now.month, now.day, 12, tzinfo=UTC) - 3 * DAY
+    older, newer = (daily.backup((now - (noon + by)) / DAY, "ada") for by in (-DAY / 4, DAY / 4))
+    daily.clock.by = noon - now
+    with pytest.raises(RefusedError, match="the clock of store 'disk' says"):
+        daily.expire()
+    daily.clock.by = timedelta()
+    daily.expire()
+    assert daily.repository.snapshots() == [newer], older
+
+
 def test_records_that_lie_about_no_time_drive_nothing_out(daily: HandmadeKeeper) -> None:
     """A thief adds one in the last second of each day, and a keeper proves them like the true ones. The writer's own
     next record follows the true one, so that two lines of records begin there.
