@@ -193,3 +193,13 @@ GRANT SET ON PARAMETER work_mem TO t_b;
         "b": ["TO staff WITH ADMIN OPTION;", "ON PARAMETER work_mem TO t_b;"],
         "B": ['TO "t_B";'],
     }
+
+
+def test_a_name_of_a_role_may_be_two_lines() -> None:
+    """One can be made so up to PostgreSQL 18. Who granted a membership is found by it, and only that is left out."""
+    comment = "COMMENT ON ROLE t_b IS 'GRANTED BY x;';\n"
+    sql = f'CREATE ROLE "of\nt_a";\nGRANT "of\nt_a" TO t_b GRANTED BY "first\none";\n{comment}'
+
+    parts = divide_globals(sql, NamePatterns(SCHEMAS, "app"), {"first\none", "x"})
+
+    assert parts == {None: 'CREATE ROLE "of\nt_a";\n', "b": f'GRANT "of\nt_a" TO t_b;\n{comment}'}
