@@ -355,7 +355,9 @@ def _lines(done: _Done) -> Iterator[str]:
 
 
 def _named(outcome: DrillOutcome) -> Iterator[str]:
+    from backupd.pages.findings import sentence
+
     yield "  by name, for your eyes; no report was kept:" if outcome.named else "  nothing to name; no report was kept"
     for one in outcome.named:
-        yield f"  {one.check.number:>2} {one.check:<12} {one.code}  {one.what}"
+        yield f"  {one.check.number:>2} {one.check:<12} {one.what}: {sentence(one.code)}"
         yield from (f"       {line}" for line in one.details)
