@@ -11,6 +11,7 @@ import typer
 from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, load_context, trusted_keys
 from backupd.cli.run import Reply
 from backupd.errors import UsageError
+from backupd.model.ids import SHORT_NAME
 from backupd.model.text import counted
 
 if TYPE_CHECKING:
@@ -145,6 +146,6 @@ def _verdict_lines(verdict: Verdict) -> Iterator[str]:
     for signed in verdict.signatures:
         yield f"  signed by {signed.role} {signed.key}{'' if signed.trusted else ', which nobody said to trust'}"
     for restore in verdict.later_restores:
-        yield f"  restored since: {restore.snapshot} at {restore.at}, entry {restore.seq} of the ledger"
+        yield f"  restored since: {restore.snapshot[:SHORT_NAME]} at {restore.at}, entry {restore.seq} of the ledger"
     yield from (f"  checked: {line}" for line in verdict.checked)
     yield from (f"  NOT checked: {line}" for line in verdict.not_checked)

@@ -15,7 +15,7 @@ OBSTACLE = "summarize_wal is off on the server"
 def reply(**unread: Any) -> tuple[int, str]:
     figures: dict[str, int] = dict.fromkeys(("tables", "segments", "rows", "left_out", "read", "new", "sent"), 1)
     report = BackupReport(
-        snapshot=SnapshotName("s"),
+        snapshot=SnapshotName(f"20300101T000000Z-{'ab' * 32}"),
         label="app",
         exported="",
         generation="",
@@ -40,3 +40,10 @@ def test_an_obstacle_of_the_server_is_told_once() -> None:
     """It stays until somebody changes the server; `status` has it all the while."""
     assert f"everything was read: {OBSTACLE}" in reply(reason=OBSTACLE)[1]
     assert "everything was read" not in reply(reason=OBSTACLE, told=True)[1]
+
+
+def test_a_snapshots_name_fits_a_terminal() -> None:
+    """Its beginning, which every command takes, stands in place of 81 characters that would be broken."""
+    lines = reply()[1].splitlines()
+    assert lines[0] == "be/app on zurich: snapshot 20300101T000000Z-abababab"
+    assert max(map(len, lines)) <= 80

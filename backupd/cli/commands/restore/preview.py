@@ -26,6 +26,7 @@ from backupd.cli.commands.restore.output import (
 from backupd.cli.commands.restore.region import each_database, find_region
 from backupd.cli.commands.restore.task import configured, opened
 from backupd.cli.run import Reply
+from backupd.model.ids import SHORT_NAME
 from backupd.model.text import counted
 from backupd.planning.selection import Selection
 
@@ -109,7 +110,7 @@ def _may_break(planned: Preview, selection: Selection) -> bool:
 def _database_reply(region: str, planned: Preview, selection: Selection) -> Reply:
     size = output.human_bytes
     facts: dict[str, output.Cell] = {
-        "snapshot": planned.snapshot,
+        "snapshot": planned.snapshot[:SHORT_NAME],
         "exported": planned.exported,
         "segments": planned.segments,
         "left out": f"{planned.purged} purged, {planned.aged} expired, {planned.unselected} not asked for",
