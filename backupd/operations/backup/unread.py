@@ -183,16 +183,14 @@ class Unread:
         table, mapped, facts, changes = task.table, task.mapped, decisions.facts, decisions.changes
         never = why_never(table, mapped, facts)
         if never is not None:
-            return _Extent(task, None, None, never)
+            return _Extent(task, None, never)
         # Whatever is read this time may be taken over the next time.
         place = self._place(identity(self._reading(task), mapped, table, facts))
         self._places[task.copy.task] = place
         if isinstance(changes, Reason):
-            return _Extent(task, place, None, changes)
-        found = self._memory.find(place)
-        return _Extent(
-            task, place, found, why_read(task.extent, facts[table.name], changes, remembered=found is not None)
-        )
+            return _Extent(task, place, changes)
+        remembered = self._memory.has(place)
+        return _Extent(task, place, why_read(task.extent, facts[table.name], changes, remembered=remembered))
 
     def _led(self, extents: Sequence[_Extent], decisions: Decisions) -> dict[Waypoint, WayChange]:
         """Return what became of the rows that lead others to their tenants."""
@@ -212,11 +210,16 @@ class Unread:
     def _why(
         self, extent: _Extent, decisions: Decisions, led: Mapping[Waypoint, WayChange], collector: Collector
     ) -> Reason | None:
-        task, found = extent.task, extent.found
-        if extent.reason is not None or found is None or extent.place is None:
+        task = extent.task
+        if extent.reason is not None or extent.place is None:
             return extent.reason
+        # One after the other, and only now: of a terabyte, all together would not fit into memory.
+        found = self._memory.find(extent.place)
+        if found is None:
+            return Reason.NOTHING_REMEMBERED
         changes = [led.get(waypoint, WayChange.UNKNOWN) for waypoint in waypoints(task.mapped.route)]
-        reason = why_led_elsewhere(changes, homeless=WayChange.MORE in changes and self._has_homeless(extent))
+        homeless = WayChange.MORE in changes and self._has_homeless(task.mapped.data_class, found)
+        reason = why_led_elsewhere(changes, homeless=homeless)
         if reason is not None:
             return reason
         if decisions.mode is not None:
@@ -226,11 +229,10 @@ class Unread:
         self._take_over(task, extent.place, found, collector)
         return None
 
-    def _has_homeless(self, extent: _Extent) -> bool:
+    def _has_homeless(self, data_class: str, found: RememberedExtent) -> bool:
         """Check whether rows of a remembered extent had no tenant."""
-        nobody = self._onto.names.of(extent.task.mapped.data_class, None)
-        spans = [] if extent.found is None else extent.found.spans
-        return nobody is None or any(pseudonym == nobody.pseudonym for pseudonym, _ in spans)
+        nobody = self._onto.names.of(data_class, None)
+        return nobody is None or any(pseudonym == nobody.pseudonym for pseudonym, _ in found.spans)
 
     def _take_over(self, task: TableTask, place: bytes, found: RememberedExtent, collector: Collector) -> None:
         del self._places[task.copy.task]
@@ -354,7 +356,6 @@ class _Extent(NamedTuple):
     task: TableTask
     place: bytes | None
     """Its identity in the index; None where it is always read."""
-    found: RememberedExtent | None
     reason: Reason | None
     """Why it is read, apart from what became of the rows that lead to its tenants."""
 

@@ -77,6 +77,10 @@ class ExtentMemory:
         row = self._file.row("SELECT base FROM readings WHERE database = ?", database)
         return None if row is None else bytes(row[0])
 
+    def has(self, place: bytes) -> bool:
+        """Check whether an extent is remembered by its identity's digest; `find` may yet be unable to read it."""
+        return self._file.row("SELECT 1 FROM extents WHERE place = ?", place) is not None
+
     def find(self, place: bytes) -> RememberedExtent | None:
         """Return a remembered extent by its identity's digest; None when it is not remembered, or cannot be read."""
         return self._found(place, _decode)

@@ -20,7 +20,9 @@ from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
 from backupd.operations.backup import read as read_module
 from backupd.operations.backup.stretches import stretches
 from backupd.operations.backup.tasks import TableTask
+from backupd.operations.backup.unread import Unread
 from backupd.planning.incremental.facts import Reason
+from backupd.repository.state.extents import ExtentMemory
 from backupd.rows.protocol import CopyTask, StretchTask
 from backupd.seal.zstd import decompress
 from backupd.trace import Warned
@@ -88,6 +90,19 @@ def test_what_has_not_changed_is_not_read_and_restores_the_same(
     assert found.extents > 10 > found.read[Reason.CHANGED.value]
     copy = restored(notes.server)
     assert contents(copy.server, copy.name, ordered=False) == contents(notes.server, notes.name, ordered=False)
+
+
+def test_what_is_remembered_is_not_all_in_memory(region: Region, notes: Database) -> None:
+    """Each part is looked up when it is taken over: of a terabyte, all of them are gigabytes."""
+    steps = []
+    find, take_over = ExtentMemory.find, Unread._take_over
+    with (
+        mock.patch.object(ExtentMemory, "find", lambda *given: steps.append("find") or find(*given)),
+        mock.patch.object(Unread, "_take_over", lambda *given: steps.append("taken") or take_over(*given)),
+    ):
+        taken = unread(region, notes).extents
+    assert taken > 10
+    assert steps[: 2 * taken] == ["find", "taken"] * taken
 
 
 def test_an_audit_reads_everything_and_a_difference_ends_skipping(region: Region, notes: Database) -> None:

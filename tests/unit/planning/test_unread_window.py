@@ -93,6 +93,21 @@ def test_the_pairs_of_another_server_are_dropped() -> None:
     assert following.pairs == LOOK.pairs
 
 
+def test_the_pairs_of_another_history_are_dropped() -> None:
+    """A server that has written less than was seen has not written what those pairs stand for."""
+    look = replace(LOOK, oldest=35)
+    for lsn, kept in ((2050, BASE.pairs), (2051, ())):
+        following = next_base(replace(BASE, lsn=lsn), look)
+        assert isinstance(following, Base)
+        assert following.pairs == (*kept, *LOOK.pairs)
+
+
+def test_summaries_behind_the_snapshot_are_not_read() -> None:
+    """What they name cannot show in it."""
+    behind = (Summary(1, 2050, 2060), Summary(1, 2100, 2200))
+    assert find_window(BASE, replace(LOOK, summaries=(*SUMMARIES, *behind))) == Window(900, 2050, SUMMARIES[1:])
+
+
 @pytest.mark.parametrize("look", [replace(LOOK, durable=2049), replace(LOOK, summaries=SUMMARIES[:3])])
 def test_nothing_is_remembered_before_it_is_on_the_servers_disk(look: Look) -> None:
     """A crash takes back what was committed asynchronously and already seen."""
