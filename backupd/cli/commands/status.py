@@ -88,16 +88,23 @@ def _is_grave(alarm: Alarm) -> bool:
 
 
 def _region_lines(one: RegionFacts, now: datetime) -> Iterator[str]:
+    if one.ledger is None:
+        yield f"{one.region}: who is leaving is not known: no store answers, and no copy of the ledger is here"
+    else:
+        yield from _ledger_lines(one, now)
+    for store in one.stores:
+        yield from _store_lines(store, one, now)
+    for job in one.jobs:
+        yield _job_line(job, now)
+
+
+def _ledger_lines(one: RegionFacts, now: datetime) -> Iterator[str]:
     yield f"{one.region}: {counted(one.leaving, 'tenant')} leaving" + (
         f", the next deadline is {one.next_deadline:%Y-%m-%d}" if one.next_deadline else ""
     )
     for late in one.late:
         yield f"  LATE: tenant {late['tenant']} is {late['overdue']}"
     yield f"  newest proof by a drill: {output.age(one.proven, now)}"
-    for store in one.stores:
-        yield from _store_lines(store, one, now)
-    for job in one.jobs:
-        yield _job_line(job, now)
 
 
 def _store_lines(store: StoreFacts, one: RegionFacts, now: datetime) -> Iterator[str]:

@@ -7,6 +7,7 @@ from doubles.samples.attestation_pages import HOSTILE, PageReader
 from doubles.samples.region_facts import DAY, HOUR, NOW, database, region, store
 from doubles.samples.status_pages import bad, page_of
 
+from backupd.cli.commands.status import _region_lines
 from backupd.model.status import Promises
 from backupd.operations.service.jobs import JobOutcome
 from backupd.pages.status import OUTCOMES, SPAN, gaps, timeline
@@ -26,6 +27,17 @@ def test_a_page_shows_what_the_facts_say() -> None:
     ):  # fmt: skip
         assert shown in text, shown
     assert [tag for tag, _ in PageReader(page_of(region())).elements].count("svg") == 4
+
+
+def test_nothing_is_said_of_a_ledger_that_nobody_read() -> None:
+    """Where no store answers and there is no copy, neither page nor terminal says who is leaving, or that nobody is."""
+    unread = region(ledger=None, leaving=0, proven=None)
+    page, terminal = text_of(page_of(unread)), "\n".join(_region_lines(unread, NOW))
+    for text in (page, terminal):
+        assert "no store answers" in text
+        assert "0 tenants leaving" not in text
+    assert "No drill has passed yet" not in page
+    assert "newest proof" not in terminal
 
 
 def test_what_is_wrong_stands_first() -> None:
