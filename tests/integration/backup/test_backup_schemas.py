@@ -45,7 +45,7 @@ class Application:
 APPLICATIONS = {
     "tickets": Application(
         'kind = "column", table = "public.organizer", null_tenant = "shared"',
-        9,
+        8,
         (
             '{ match = ["public.gift_acceptance"], column = "issuer_id" },',
             '{ match = ["public.invoice_address"], path = ["order_id"] },',
@@ -53,13 +53,13 @@ APPLICATIONS = {
     ),
     "erp": Application(
         'kind = "column", table = "public.company_company", null_tenant = "shared"',
-        8,
+        7,
         ('{ match = ["public.res_user"], shared = true },',),
         ('{ match = ["public.ir_note_read"], shared = true },',),
     ),
     "suite": Application(
         'kind = "column", table = "public.res_company", column = "company_id", null_tenant = "shared"',
-        7,
+        6,
         ('{ match = ["public.res_users"], shared = true },',),
     ),
     "projects": Application(
@@ -69,7 +69,7 @@ APPLICATIONS = {
     ),
     "shop": Application(
         'kind = "column", table = "public.accounts"',
-        8,
+        7,
         (
             '{ match = ["public.shipments"], path = ["order_id"] },',
             '{ match = ["public.transfers"], column = "from_account_id" },',
