@@ -19,7 +19,15 @@ from typing import Annotated, Final
 import msgspec
 
 from backupd.clock import Clock
-from backupd.errors import BackupdError, BusyError, DamageError, ObjectExistsError, ObjectMissingError, StoreError
+from backupd.errors import (
+    BackupdError,
+    BusyError,
+    DamageError,
+    ObjectExistsError,
+    ObjectMissingError,
+    StoreError,
+    StoreFullError,
+)
 from backupd.model.ids import ObjectName, RegionName, RepositoryId
 from backupd.model.text import UnreadableError, from_json
 from backupd.repository import layout
@@ -121,45 +129,56 @@ class Lease:
 
     def _put(self, seconds: int) -> None:
         """Put the document of the next number, for `seconds` from now, and remove the previous one."""
-        claimant = self._claimant
         with self._lock:
-            number, begun = self._number + 1, claimant.clock.monotonic()
-            body = _Body(
-                region=claimant.region,
-                repository=claimant.repository,
-                number=number,
-                holder=self._holder,
-                node=claimant.node,
-                seconds=seconds,
-            )
-            data = claimant.signer.sign(msgspec.json.encode(body, order="sorted"), "lease")
-            for _ in range(_SQUATTERS):
+            begun, earlier, number, removed = self._claimant.clock.monotonic(), self._number, self._number + 1, 0
+            while removed < _SQUATTERS:
                 try:
-                    put_document(self._store, layout.lease_name(number), data)
+                    put_document(self._store, layout.lease_name(number), self._document(number, seconds))
                     break
                 except ObjectExistsError:
-                    self._remove_squatter(layout.lease_name(number))
+                    if self._remove_squatter(layout.lease_name(number)):
+                        removed += 1
+                    else:
+                        number += 1
             else:
                 raise BusyError("the next lease's place is taken again and again", hint="Run this again later.")
             self._number, self._until = number, begun + seconds
-            with suppress(StoreError):  # a later one removes it
-                self._store.remove(layout.lease_name(number - 1))
+            with suppress(StoreError):  # a later one removes it; somebody may have moved something else there
+                clear_place(self._store, layout.lease_name(earlier), "lease")
 
-    def _remove_squatter(self, name: ObjectName) -> None:
-        """Remove what stands in a lease's place and no keeper signed. Raises BusyError for a lease."""
+    def _document(self, number: int, seconds: int) -> bytes:
+        claimant = self._claimant
+        body = _Body(
+            region=claimant.region,
+            repository=claimant.repository,
+            number=number,
+            holder=self._holder,
+            node=claimant.node,
+            seconds=seconds,
+        )
+        return claimant.signer.sign(msgspec.json.encode(body, order="sorted"), "lease")
+
+    def _remove_squatter(self, name: ObjectName) -> bool:
+        """Remove what stands in a lease's place and no keeper signed; False when it has to stay.
+
+        Raises BusyError for a lease.
+        """
         try:
             self._read(name)
         except ObjectMissingError:
-            return
+            return True
         except DamageError as error:
-            self._remove(name, error)
-            return
+            return self._remove(name, error)
         raise BusyError("another keeper has just begun on this store", hint="Run this again later.")
 
-    def _remove(self, name: ObjectName, error: DamageError) -> None:
-        clear_place(self._store, name, "lease")
-        hint = "It was removed. Somebody who may add objects put it there (`backupd manual incidents`)."
+    def _remove(self, name: ObjectName, error: DamageError) -> bool:
+        hint, full = "It was removed. Somebody who may add objects put it there (`backupd manual incidents`).", False
+        try:
+            clear_place(self._store, name, "lease")
+        except StoreFullError:
+            hint, full = "It stays: it may be what is missing elsewhere, and there is no room for a copy of it.", True
         self._claimant.trace.emit(Warned(error.message, hint))
+        return not full
 
     def _newest(self) -> tuple[int, tuple[_Body, datetime] | None]:
         """Return the highest number, 0 without any, and its document with the time it was put.
@@ -180,7 +199,8 @@ class Lease:
                 except DamageError as error:
                     self._remove(info.name, error)
             else:
-                clear_place(self._store, info.name, "lease")
+                with suppress(StoreFullError):  # what is no lease stays where it is until there is room for a copy
+                    clear_place(self._store, info.name, "lease")
         return (found[0].number if found else 0), found
 
     def _read(self, name: ObjectName) -> _Body:

@@ -207,4 +207,4 @@ def _put(store: Store, mark: ObjectName, text: str) -> None:
 
 def _forget(store: Store, mark: ObjectName) -> None:
     with suppress(StoreError):  # a writer that may not remove, or a line that is down: the mark grows old
-        store.remove(mark)
+        clear_place(store, mark)  # somebody who may rename may have moved something else there meanwhile

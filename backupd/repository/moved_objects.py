@@ -16,10 +16,10 @@ from backupd.errors import UNSOUND, DamageError, ObjectMissingError
 from backupd.model.ids import ObjectHash, ObjectName, Pseudonym
 from backupd.parallel import in_parallel
 from backupd.repository import layout
-from backupd.repository.packs import fetch_head, fetch_section
+from backupd.repository.packs import FIRST_READ, fetch_section, read_head
 from backupd.repository.repository import Repository
 from backupd.seal.keyring import Keyring, parse_keyring
-from backupd.seal.pack import CLEAR_START, MAGIC, PACK_LIMIT, header_length
+from backupd.seal.pack import MAGIC, PACK_LIMIT, read_header
 from backupd.store.base import Store
 
 _PIECE = 4 << 20
@@ -39,23 +39,11 @@ def find_moved(
 
     Reads the first bytes of each, so many at once, and more only of what begins as ours do.
     """
-    places = {name: layout.place_of(name) for name in needed}
-    packs = {place.sha256: name for name, place in places.items() if place.sha256 is not None}
+    documents = frozenset(filed.values())
 
     def belongs(name: ObjectName) -> ObjectName | None:
-        start = repository.store.get(name, 0, len(MAGIC))
-        if start == MAGIC:
-            head = fetch_head(repository.store, name)
-            length = header_length(head[:CLEAR_START], name)
-            return packs.get(ObjectHash(hashlib.sha256(head[:length]).hexdigest()))
-        if start.startswith(_DOCUMENT):
-            data = repository.read(name, "keyring")
-            if (document := filed.get(ObjectHash(hashlib.sha256(data).hexdigest()))) is not None:
-                return document
-            ids = _keyring(repository, name, data).ids
-            where = layout.keyring_name(ids.generation, ids.run)
-            return where if where in needed else None
-        return None
+        where = place_by_content(repository, name, filed)
+        return where if where in needed or where in documents else None
 
     found: dict[ObjectName, ObjectName] = {}
     for name, looked in in_parallel(belongs, names, threads):
@@ -66,6 +54,28 @@ def find_moved(
         if where is not None and where != name:
             found[name] = where
     return found
+
+
+def place_by_content(
+    repository: Repository, name: ObjectName, filed: Mapping[ObjectHash, ObjectName]
+) -> ObjectName | None:
+    """Return the name that an object has in its own place, by its content: of a pack, a keyring, or one of the `filed`
+    documents by its hash; None for anything else.
+
+    Raises DamageError, RefusedError for what begins as ours and cannot be read, ObjectMissingError.
+    """
+    start = repository.store.get(name, 0, FIRST_READ)
+    if start.startswith(MAGIC):
+        head = read_head(lambda size: start if size <= FIRST_READ else repository.store.get(name, 0, size), name)
+        header = read_header(head, name)
+        return layout.pack_name(header.context.generation, header.sha256)
+    if start.startswith(_DOCUMENT):
+        data = repository.read(name, "keyring")
+        if (document := filed.get(ObjectHash(hashlib.sha256(data).hexdigest()))) is not None:
+            return document
+        ids = _keyring(repository, name, data).ids
+        return layout.keyring_name(ids.generation, ids.run)
+    return None
 
 
 def require_in_place(repository: Repository, name: ObjectName, moved: ObjectName, gone: Collection[Pseudonym]) -> None:
@@ -80,9 +90,9 @@ def require_in_place(repository: Repository, name: ObjectName, moved: ObjectName
         lost = repository.keyring(name).shredded - there.shredded - set(gone)
         if lost:
             raise DamageError(f"'{name}' lost the key of segment {min(lost)}, and no purge took it")
-    elif place.kind in (layout.ObjectKind.ATTESTATION, layout.ObjectKind.REPORT):
+    elif place.kind in (layout.ObjectKind.ATTESTATION, layout.ObjectKind.REPORT, layout.ObjectKind.RECORD):
         if repository.read(name, "keyring") != repository.read(moved, "keyring"):
-            raise DamageError(f"'{name}' is not the one that the ledger lists")
+            raise DamageError(f"'{name}' is not what was found as '{moved}'")
     elif place.generation is not None and place.sha256 is not None:
         for section in repository.pack(place.generation, place.sha256).sections():
             fetch_section(repository.store, section)

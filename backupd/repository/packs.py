@@ -33,7 +33,7 @@ from backupd.seal.pack import (
 from backupd.seal.section_format import SectionContext
 from backupd.store.base import StoreView
 
-_FIRST = 16 << 10
+FIRST_READ = 16 << 10
 """Bytes read first of a pack: the whole header of most."""
 _PIECE = 4 << 20
 """Bytes of a section requested at once: all of those that our writer makes."""
@@ -114,10 +114,10 @@ def fetch_head(store: StoreView, name: ObjectName) -> bytes:
 
 def read_head(read: Callable[[int], bytes], name: ObjectName) -> bytes:
     """Return the start of a pack as `fetch_head` does; `read` returns that many bytes of it from the first on."""
-    data = read(_FIRST)
+    data = read(FIRST_READ)
     length = header_length(data[:CLEAR_START], name)
     whole = length + length // (8 * ROW_SIZE) + 1
-    return read(whole) if whole > len(data) == _FIRST else data[:whole]
+    return read(whole) if whole > len(data) == FIRST_READ else data[:whole]
 
 
 def parse_pack(head: bytes, context: PackContext, sha256: ObjectHash) -> OpenPack:

@@ -14,8 +14,9 @@ import pytest
 from fix_handmade_keeper import SeenEvents
 
 from backupd.clock import SystemClock
-from backupd.errors import BusyError, StoreGoneError
+from backupd.errors import BusyError, StoreFullError, StoreGoneError
 from backupd.model.ids import ObjectName, RegionName, RepositoryId
+from backupd.repository import moved_objects
 from backupd.repository.lease import Claimant, Lease, hold_lease
 from backupd.seal.documents import Signer
 from backupd.store.base import put_document
@@ -147,3 +148,22 @@ def test_a_clock_that_jumps_changes_nothing(store):
 
     with hold_lease(store, claimant("one")), pytest.raises(BusyError):
         Lease(store, claimant("two", clock=Ahead())).take()
+
+
+def test_what_cannot_be_copied_on_a_full_store_is_passed_over(store, monkeypatch):
+    """A keeper of a full store has work to do: what somebody moved to a lease's number stays, and it takes the next."""
+
+    def full(_store, name):
+        raise StoreFullError(f"no room for {name}")
+
+    monkeypatch.setattr(moved_objects, "_copy_aside", full)
+    seen = SeenEvents()
+    moved = [ObjectName(f"leases/{number:010d}.json") for number in (1, 9_999_999_998)]
+    for name in moved:
+        put_document(store, name, b"BKPDPACK of ours")
+    with hold_lease(store, claimant("one", trace=seen)) as lease:
+        lease.require()
+        assert names(store) == [moved[0], "leases/0000000002.json", moved[1]]
+        lease.renew()
+    assert names(store) == [moved[0], "leases/0000000004.json", moved[1]]
+    assert any("no room" in one.hint for one in seen.seen)

@@ -7,16 +7,18 @@ something was taken out their map; no section, but those beside what it takes ou
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from backupd.errors import BusyError, StoreError
-from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName
+from backupd.errors import UNSOUND, BusyError, StoreError
+from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
 from backupd.model.ledger import ClassExpired, Event, Expired, ExpiryBegan, in_entries
 from backupd.model.text import stamp
 from backupd.operations.expiry.dated_records import RecordTimes
 from backupd.operations.expiry.examined_store import ExaminedStore
+from backupd.operations.expiry.listed_packs import filed_documents
 from backupd.operations.keeper.guards import check_clock, check_number, check_plan
 from backupd.operations.keeper.holds import (
     NamedSections,
@@ -35,10 +37,12 @@ from backupd.planning.expiry import (
     leftovers,
 )
 from backupd.planning.incarnations import TenantStates
+from backupd.planning.ledger_facts import explain_absences
 from backupd.planning.retention import Decision, RetentionAlarm, decide, upcoming_losses
 from backupd.repository import layout
 from backupd.repository.incoming import first_awaited
 from backupd.repository.marks import LONGEST_REMOVAL, LONGEST_RUN, EndedRuns, removal_marked, runs_under_way
+from backupd.repository.moved_objects import place_by_content, require_in_place
 from backupd.repository.state.keyring_cache import KeyringCache
 from backupd.trace import Warned
 
@@ -69,6 +73,8 @@ class ExpiryPlan:
     """Records that cannot be believed, and came before every snapshot that may still be kept: they go."""
     known: frozenset[SnapshotName]
     """Every record the plan took into account."""
+    places: Mapping[ObjectHash, ObjectName]
+    """Where each record lies that can be believed, by its hash."""
     ended: EndedRuns
     """Runs whose records the plan took into account."""
     ahead: frozenset[SnapshotName]
@@ -106,6 +112,8 @@ class Expiry:
         self._name = store
         self._repository = keeper.stores[store]
         self._cache = cache
+        self._filed: Mapping[ObjectHash, ObjectName] = {}
+        self._kept: set[ObjectName] = set()
 
     def plan(self) -> ExpiryPlan:
         """Decide which objects expire now.
@@ -147,6 +155,10 @@ class Expiry:
             junk={name: error.message for name, error in sorted(seen.junk.items())},
             unread=tuple(item for item in unread if item.name not in seen.moved),
             known=seen.known,
+            places={
+                ObjectHash(name.rpartition("-")[2]): layout.record_name(record.generation, name)
+                for name, record in seen.records.items()
+            },
             ended=ended,
             ahead=frozenset(times.ahead()),
             at=now,
@@ -166,6 +178,7 @@ class Expiry:
         check_number(len(wanted.expiring), keeper.rules.most_snapshots, confirmed, "snapshots")
         if not wanted.objects:
             return Expired(store=self._name, snapshots=0, objects=0, bytes=0)
+        self._filed = {**filed_documents(keeper.book.chain.entries()), **wanted.places}
         with Phases(keeper.clock, keeper.trace, keeper.region).phase("expiring", wanted.objects, "objects"):
             named = NamedSections(self._cache.packs)
             made = {
@@ -184,10 +197,10 @@ class Expiry:
             # Records of generations that are left alone go, too: what only they need goes when nobody adds there any
             # more.
             for name in sorted(wanted.expiring):
-                self._repository.store.remove(layout.record_name(self._repository.generation_of(name), name))
-            for item in wanted.unread:
-                self._repository.store.remove(item.name)
-            gone = [*wanted.unread, *self._remove(wanted, wanted.known | made)]
+                self._take_away(layout.record_name(self._repository.generation_of(name), name))
+            cleared = [item for item in wanted.unread if self._take_away(item.name)]
+            done_with = [*cleared, *self._remove(wanted, wanted.known | made)]
+            gone = [step for step in done_with if isinstance(step, Rewrite) or step.name not in self._kept]
             self._check_gone(wanted, gone)
             size = sum(one.size for one in gone)
             done = Expired(store=self._name, snapshots=len(wanted.expiring), objects=len(gone), bytes=size)
@@ -209,10 +222,7 @@ class Expiry:
 
         Returns what was done. Generations that a run is adding to stay as they are.
         """
-        gone: list[Item | Rewrite] = []
-        for item in wanted.uploads:
-            self._repository.store.remove(item.name)
-            gone.append(item)
+        gone: list[Item | Rewrite] = [item for item in wanted.uploads if self._take_away(item.name)]
         for removal in wanted.removals:
             mark = layout.keeper_mark(removal.generation)
             steps = [step for step in removal.steps if isinstance(step, Rewrite) or step.name != mark]
@@ -226,6 +236,41 @@ class Expiry:
                 self._keeper.trace.emit(Warned(error.message, error.hint))
             gone += done
         return gone
+
+    def _take_away(self, name: ObjectName) -> bool:
+        """Remove what was looked at, unless it is something else of ours by now; returns whether it was removed.
+
+        Who may rename can move what is needed to a name that is about to be removed. What is left to him is the moment
+        between this look and the removal.
+        """
+        where: ObjectName | None = None
+        with suppress(*UNSOUND):
+            where = place_by_content(self._repository, name, self._filed)
+        if where is not None and where != name and self._misses(where, name):
+            self._kept.add(name)
+            self._keeper.trace.emit(
+                Warned(
+                    f"'{name}' stays: what belongs at '{where}' was moved there meanwhile",
+                    "Somebody who may rename did that: move it back (`backupd manual incidents`).",
+                )
+            )
+            return False
+        self._repository.store.remove(name)
+        return True
+
+    def _misses(self, where: ObjectName, moved: ObjectName) -> bool:
+        """Check whether what lies under another name is ours, and not whole in its own place."""
+        if not (where in self._filed.values() or self._cache.has_seen(where)):
+            return False
+        generation = layout.place_of(where).generation
+        explained = explain_absences(self._keeper.book.chain.entries(), self._name)
+        try:
+            require_in_place(
+                self._repository, where, moved, explained.purged_in(generation) if generation is not None else ()
+            )
+        except UNSOUND:
+            return True
+        return False
 
     def _do_some(
         self,
@@ -243,7 +288,7 @@ class Expiry:
                 if clock.now() > until:
                     return steps[:number]
                 if isinstance(step, Item):
-                    store.remove(step.name)
+                    self._take_away(step.name)
                 else:
                     self._rewrite(generation, step)
         return steps
@@ -262,6 +307,8 @@ class Expiry:
     def _check_gone(self, wanted: ExpiryPlan, gone: list[Item | Rewrite]) -> None:
         removed: set[str] = {step.name for step in gone if isinstance(step, Item)} | set(wanted.expiring)
         for info in self._repository.store.list(ObjectName("")):
+            if info.name in self._kept:
+                continue
             if info.name in removed or layout.place_of(info.name).snapshot in removed:
                 raise StoreError(
                     f"'{info.name}' was removed and is still listed",

@@ -159,6 +159,13 @@ class KeyringCache:
             lost = ((keyring.where, segment) for segment in keyring.shredded)
             self._database.executemany("INSERT INTO lost VALUES (?, ?)", lost)
 
+    def has_seen(self, name: ObjectName) -> bool:
+        """Check whether this is the name of a keyring or pack that was read in its place."""
+        place = layout.place_of(name)
+        if place.generation is not None and place.sha256 is not None:
+            return self.packs.header(place.generation, place.sha256) is not None
+        return self._database.execute("SELECT 1 FROM keyrings WHERE name = ?", (name,)).fetchone() is not None
+
     def lost(self, keyring: ObjectName) -> set[Pseudonym]:
         """Return the segments whose keys a keyring had lost when it was last stored."""
         rows = self._database.execute("SELECT pseudonym FROM lost WHERE keyring = ?", (keyring,))

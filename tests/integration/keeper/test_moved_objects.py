@@ -13,16 +13,19 @@ import pytest
 from fix_handmade_keeper import DAY, POLICY, HandmadeKeeper
 
 from backupd.cli.commands.keeper import _expired_lines
+from backupd.clock import SystemClock
 from backupd.model.ids import ObjectName
 from backupd.model.ledger import Attested, Drilled
 from backupd.model.text import compact, stamp
 from backupd.operations.keeper.ingest import ingest
 from backupd.planning.expiry import Item
+from backupd.repository.lease import Claimant, Lease
 from backupd.repository.marks import removal_marked, rewrite_marked
 from backupd.repository.moved_objects import clear_place
 from backupd.repository.repository import signed_record
 from backupd.store.ballast import BallastedStore
 from backupd.store.names import BALLAST
+from backupd.trace import Warned
 
 UPLOAD = f"tmp/{'0f' * 16}"
 OTHER = "20200101T000000Z-00000000"
@@ -334,3 +337,51 @@ def test_an_old_mark_that_is_a_pack_is_copied_aside(handmade: HandmadeKeeper, wh
     assert not handmade.names("runs")
     (kept,) = handmade.names("tmp")
     assert (handmade.root / kept).read_bytes() == data
+
+
+@pytest.mark.parametrize("folder", ["packs", "keyrings"])
+def test_what_is_moved_there_while_a_mark_or_a_lease_is_held_is_copied_aside(
+    handmade: HandmadeKeeper, folder: str
+) -> None:
+    """Who put it removes it at the end, or at the next renewal: what is there by then may be something else."""
+    backups(handmade)
+    names = handmade.names(folder)[:3]
+    held = [(handmade.root / name).read_bytes() for name in names]
+    generation, keyring = handmade.made.generation, ObjectName(f"keyrings/{OTHER}/{OTHER}.keyring")
+    with removal_marked(handmade.store, generation, "disk", handmade.clock):
+        move(handmade, names[0], f"runs/{generation}/keeper")
+    with rewrite_marked(handmade.store, keyring, "somebody", handmade.clock):
+        move(handmade, names[1], f"runs/{OTHER}/{OTHER}.keyring")
+    keeper = handmade.keeper
+    trusted = frozenset({keeper.signer.public})
+    claimant = Claimant(keeper.region, keeper.repository, "one", keeper.signer, trusted, SystemClock(), os.urandom)
+    lease = Lease(handmade.store, claimant)
+    lease.take()
+    move(handmade, names[2], one(handmade, "leases"))
+    lease.renew()
+    assert not handmade.names("runs")
+    kept = [(handmade.root / name).read_bytes() for name in handmade.names("tmp")]
+    assert sorted(kept) == sorted(held)
+
+
+@pytest.mark.parametrize("folder", ["packs", "keyrings", "snapshots"])
+@pytest.mark.parametrize("place", ["a pack that goes", "a record that goes", "an upload"])
+def test_what_is_moved_there_after_the_look_is_not_removed(handmade: HandmadeKeeper, folder: str, place: str) -> None:
+    """A keeper that has a lot to remove takes its time: it looks again right before each removal."""
+    backups(handmade)
+    name = one(handmade, folder)
+    gone = handmade.backup(11, "eve") if place == "a record that goes" else ""
+    handmade.put(UPLOAD, b"cut off", days_ago=3)
+    handmade.put(f"packs/{OTHER}/{'ab' * 32}.pack", b"noise", days_ago=3)
+    plan = handmade.plan()
+    target = {
+        "a pack that goes": f"packs/{OTHER}/{'ab' * 32}.pack",
+        "a record that goes": next((one for one in handmade.names("snapshots") if gone and one.endswith(gone)), ""),
+        "an upload": UPLOAD,
+    }[place]
+    assert target
+    data = (handmade.root / name).read_bytes()
+    move(handmade, name, target)
+    handmade.execute(plan)
+    assert (handmade.root / target).read_bytes() == data
+    assert any(name in event.message for event in handmade.trace.seen if isinstance(event, Warned))
