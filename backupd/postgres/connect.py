@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from backupd.errors import ConfigError
+from backupd.errors import ConfigError, SourceError
 from backupd.postgres import settings
 from backupd.postgres.failures import translated
 
@@ -128,6 +128,20 @@ def open_connection(source: Source, database: str | None = None, place: Mapping[
         connection.close()
         raise
     return connection
+
+
+def refuse_pooler(connection: Connection) -> None:
+    """Refuse a connection that a pooler forwards.
+
+    A pooler invents the process id it gives to clients, so it differs from the one that the server reports. Raises
+    SourceError.
+    """
+    row = connection.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
+    if row is None or row[0] != connection.info.backend_pid:
+        raise SourceError(
+            "the connection goes through a pooler, which breaks exported snapshots and session settings",
+            hint="Give host and port of PostgreSQL itself.",
+        )
 
 
 def resolved(connection: Connection) -> dict[str, str]:

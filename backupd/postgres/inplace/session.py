@@ -18,10 +18,9 @@ from backupd.clock import Clock
 from backupd.errors import RefusedError
 from backupd.model.inventory import ForeignKey
 from backupd.model.tenancy import Column, ForeignKeyPath, Route, Tenant
-from backupd.postgres.connect import Connection, identifier, literal, qualified
+from backupd.postgres.connect import Connection, identifier, literal, qualified, refuse_pooler
 from backupd.postgres.failures import translated
 from backupd.postgres.settings import SHORT_WAIT, copied, milliseconds
-from backupd.postgres.source.exported import refuse_pooler
 
 _PAUSE = 0.5
 """Seconds between two tries, in which nothing is locked."""

@@ -21,7 +21,15 @@ import psycopg
 from backupd.clock import Clock, SystemClock
 from backupd.errors import BusyError, SourceBusyError, SourceError, SourceGoneError
 from backupd.postgres import settings
-from backupd.postgres.connect import Connection, Source, literal, open_connection, place_of, resolved
+from backupd.postgres.connect import (
+    Connection,
+    Source,
+    literal,
+    open_connection,
+    place_of,
+    refuse_pooler,
+    resolved,
+)
 from backupd.postgres.failures import translated
 from backupd.postgres.source.locks import Obstacle, lock_tables
 
@@ -189,20 +197,6 @@ def connect_beside(source: Source, holder: Holder) -> Iterator[Connection]:
             ) from None
         finally:
             connection.close()
-
-
-def refuse_pooler(connection: Connection) -> None:
-    """Refuse a connection that a pooler forwards.
-
-    A pooler invents the process id it gives to clients, so it differs from the one that the server reports. Raises
-    SourceError.
-    """
-    row = connection.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
-    if row is None or row[0] != connection.info.backend_pid:
-        raise SourceError(
-            "the connection goes through a pooler, which breaks exported snapshots and session settings",
-            hint="Give host and port of PostgreSQL itself.",
-        )
 
 
 def _claim(connection: Connection) -> None:

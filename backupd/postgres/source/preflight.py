@@ -9,8 +9,7 @@ from backupd.model.findings import Finding, Severity
 from backupd.model.inventory import Inventory, Table, TableKind, TableName
 from backupd.model.text import counted
 from backupd.postgres.client_programs import find_programs
-from backupd.postgres.connect import Connection, Source, identifier
-from backupd.postgres.source.exported import refuse_pooler
+from backupd.postgres.connect import Connection, Source, identifier, refuse_pooler
 
 OLDEST = 130000
 """The `server_version_num` of the oldest supported server."""
@@ -67,6 +66,14 @@ SELECT pg_catalog.count(DISTINCT i.inhrelid) FROM pg_catalog.pg_inherits i
 JOIN pg_catalog.pg_attribute p ON p.attrelid = i.inhparent AND p.attnum > 0 AND p.attnotnull
 JOIN pg_catalog.pg_attribute c ON c.attrelid = i.inhrelid AND c.attname = p.attname AND NOT c.attnotnull
 """
+_WRITTEN_ONLY = """
+SELECT pg_catalog.count(DISTINCT a.attrelid) FROM pg_catalog.pg_attribute a
+JOIN pg_catalog.pg_type t ON t.oid = a.atttypid AND t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace
+WHERE a.attrelid = ANY (%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped AND t.typname IN (
+  'pg_node_tree', 'pg_ndistinct', 'pg_dependencies', 'pg_mcv_list', 'pg_brin_bloom_summary',
+  'pg_brin_minmax_multi_summary')
+"""
+"""Counts tables with a column of a type whose input is refused always; one copied from a catalog has such columns."""
 _BOUND = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_extension e WHERE e.extname = 'pg_cron'"
 """Counts extensions that can be made only in the one database that a setting of their server names."""
 _NOT_NULL_NO_INHERIT = 180000
@@ -95,6 +102,7 @@ def preflight(
         check.user_mappings,
         check.members,
         check.nullable_heirs,
+        check.written_only,
         check.bound_extensions,
     )
     findings = [finding for step in steps for finding in step()]
@@ -263,6 +271,17 @@ class _Check:
                 f"{counted(count, 'table')} may hold nulls where a table that it inherits from may not: no restore, "
                 "pg_restore's neither, takes such rows",
                 "Fill them, and ALTER TABLE … ALTER … SET NOT NULL; or DROP NOT NULL of the table inherited from.",
+            )
+
+    def written_only(self) -> Iterator[Finding]:
+        count = self._count(_WRITTEN_ONLY, self._dumped)
+        if count:
+            yield Finding(
+                Severity.WARNING,
+                "written-only",
+                f"{counted(count, 'table')} made from system catalogs: no restore, pg_restore's neither, takes rows "
+                "with a pg_node_tree or the like",
+                "ALTER TABLE … ALTER … TYPE text for such columns, or drop them; pg_dump writes them all the same.",
             )
 
     def bound_extensions(self) -> Iterator[Finding]:

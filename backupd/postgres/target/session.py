@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from backupd.postgres import settings
-from backupd.postgres.connect import Connection, Source, address, parameters
+from backupd.postgres.connect import Connection, Source, address, parameters, refuse_pooler
 from backupd.postgres.failures import translated
 
 MAINTENANCE = "postgres"
@@ -44,11 +44,12 @@ def connect(source: Source, database: str, text: Mapping[str, str] | None = None
     """Yield a connection to a database of the target's server, in autocommit, closed afterwards.
 
     `text` are the settings under which a snapshot's rows were written. PostgreSQL's errors leave the block as
-    SourceErrors.
+    SourceErrors, which is raised for a pooler, too: it hands our settings on to the next application.
     """
     with translated(address(source)):
         connection = open_connection(source, database, text)
         try:
+            refuse_pooler(connection)
             yield connection
         finally:
             connection.close()

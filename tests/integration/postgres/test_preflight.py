@@ -28,6 +28,7 @@ from backupd.postgres.source.facts import read_facts, read_sequences
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.preflight import preflight
 from backupd.postgres.source.select import select_rows
+from backupd.postgres.target.session import connect as target
 
 TOLD = {"extension-tables", "user-mappings"}
 """Warnings about what no role can have backed up."""
@@ -175,12 +176,14 @@ def _pump(source: socket.socket, target: socket.socket, disguise: bool) -> None:
 
 
 def test_a_pooler_is_noticed(pg17: Server, make_database: Callable[..., Database]) -> None:
-    """A connection that somebody else's process stands behind is refused, by the preflight and by the backup."""
+    """A connection that somebody else's process stands behind is refused, by preflight, backup and restore."""
     database = make_database(pg17)
     with pooler(pg17) as port:
         conninfo = f"host=127.0.0.1 port={port} dbname={database.name} user=postgres sslmode=disable gssencmode=disable"
         assert "pooler" in findings(conninfo)
         with pytest.raises(SourceError, match="pooler"), hold(Source(conninfo)):
+            pass
+        with pytest.raises(SourceError, match="pooler"), target(Source(conninfo), database.name):
             pass
 
 
@@ -311,3 +314,13 @@ def test_nulls_that_no_restore_takes_are_told(database: Database) -> None:
     assert "nullable-heirs" not in findings(database.conninfo)
     database.sql("ALTER TABLE ONLY item ALTER price SET NOT NULL")
     assert ("nullable-heirs" in findings(database.conninfo)) is (database.server.major < 18)
+
+
+def test_tables_made_from_catalogs_are_told(database: Database) -> None:
+    """What PostgreSQL writes of some types it never reads back, which is seen when a restore fails at it."""
+    database.sql("CREATE TABLE kept AS SELECT * FROM pg_catalog.pg_constraint")
+    found = findings(database.conninfo)
+    assert found["written-only"].severity is Severity.WARNING
+    assert found["written-only"].message.startswith("1 table ")
+    database.sql("ALTER TABLE kept ALTER conbin TYPE text")
+    assert "written-only" not in findings(database.conninfo)
