@@ -33,6 +33,7 @@ from backupd.repository.packs import OpenPack
 from backupd.repository.repository import Repository
 from backupd.seal.documents import Signer
 from backupd.seal.keyring import KeyringIds, KeyringWriter
+from backupd.seal.tags import TenantTags
 from backupd.store.base import Store
 from backupd.store.directory import DirectoryStore
 from backupd.trace import Event
@@ -128,6 +129,16 @@ class HandmadeKeeper(KeptFolder):
         ids = KeyringIds(made.info.repository, made.info.region, made.generation, RunId(f"{made._run[:-8]}{'f' * 8}"))
         writer = KeyringWriter(ids, [made.identity.public])
         writer.add(made.pseudonym(victim), b"k" * 32, victim, made.tags_of(tags_of))
+        made.repository.put_keyring(ids, writer.render(stamp(self.clock.now()), made.signer))
+        return layout.keyring_name(ids.generation, ids.run)
+
+    def write_under_another_key(self, name: SegmentName) -> ObjectName:
+        """A signed keyring as of a node that has another tenant key."""
+        made, other = self.made, TenantTags(b"o" * 32, self.keeper.region)
+        ids = KeyringIds(made.info.repository, made.info.region, made.generation, RunId(f"{made._run[:-8]}{'e' * 8}"))
+        writer = KeyringWriter(ids, [made.identity.public])
+        own = made.tags_of(name)
+        writer.add(other.pseudonym(made.generation, own), b"k" * 32, name, own)
         made.repository.put_keyring(ids, writer.render(stamp(self.clock.now()), made.signer))
         return layout.keyring_name(ids.generation, ids.run)
 

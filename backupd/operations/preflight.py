@@ -15,6 +15,7 @@ from backupd.model.tenancy import (
     Tenancy,
 )
 from backupd.operations.backup.region import find_members
+from backupd.operations.tenant_key import check_tenant_key
 from backupd.planning.incremental.facts import Reason
 from backupd.planning.mapping.tables import map_tables, never_read, require_mapped, tenant_columns
 from backupd.postgres.connect import Source, connect, other_database
@@ -22,6 +23,7 @@ from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.preflight import preflight
 from backupd.postgres.source.wal_summaries import cure, find_obstacle
 from backupd.repository.repository import Repository
+from backupd.seal.tags import TenantTags
 
 UNMAPPED = "unmapped"
 """Code of findings about the tables' tenants, not about the role or the server."""
@@ -127,8 +129,10 @@ def _mapping_findings(tenancy: Tenancy, inventory: Inventory) -> tuple[Finding, 
     return ()
 
 
-def check_store(repository: Repository) -> tuple[Finding, ...]:
-    """Check whether the store answers and holds a repository of a trusted signer; returns nothing when both are so."""
+def check_store(repository: Repository, tags: TenantTags | None) -> tuple[Finding, ...]:
+    """Check whether the store answers and holds a repository of a trusted signer, written under the tenant key of
+    `tags`, if there is one; returns nothing when all is so.
+    """
     try:
         if not repository.exists():
             return (
@@ -137,6 +141,8 @@ def check_store(repository: Repository) -> tuple[Finding, ...]:
                 ),
             )
         repository.info()
+        if tags is not None:
+            check_tenant_key(repository, tags)
     except BackupdError as error:
         return (_refusal(error),)
     return ()

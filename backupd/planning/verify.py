@@ -44,14 +44,11 @@ class ReadCandidate(NamedTuple):
     """When the pack or content was last checked with success, in seconds; None: never."""
 
 
-def choose(candidates: Sequence[ReadCandidate], share: Fraction, now: float) -> list[ReadCandidate]:
-    """Choose at least `share` of all bytes, least recently checked first, so that repeated runs check everything.
-
-    What was checked later than `now` counts as never checked: it would wait until a clock that was wrong is right.
-    """
+def choose(candidates: Sequence[ReadCandidate], share: Fraction) -> list[ReadCandidate]:
+    """Choose at least `share` of all bytes, least recently checked first, so that repeated runs check everything."""
     budget = share * sum(candidate.weight for candidate in candidates)
     chosen: list[ReadCandidate] = []
-    for candidate in sorted(candidates, key=lambda one: _least_recent(one, now)):
+    for candidate in sorted(candidates, key=_least_recent):
         if budget <= 0:
             break
         chosen.append(candidate)
@@ -59,9 +56,8 @@ def choose(candidates: Sequence[ReadCandidate], share: Fraction, now: float) -> 
     return chosen
 
 
-def _least_recent(candidate: ReadCandidate, now: float) -> tuple[bool, float, ObjectHash]:
-    known = candidate.checked is not None and candidate.checked <= now
-    return known, candidate.checked or 0.0, candidate.key
+def _least_recent(candidate: ReadCandidate) -> tuple[bool, float, ObjectHash]:
+    return candidate.checked is not None, candidate.checked or 0.0, candidate.key
 
 
 def parse_share(text: str) -> Fraction:

@@ -281,6 +281,12 @@ def tenant_tags(context: Context, region: RegionName) -> TenantTags:
     return TenantTags(read_tenant_key(reference.resolve(context.environ)), region)
 
 
+def given_tags(context: Context, region: RegionName) -> TenantTags | None:
+    """Return the same where this process has a tenant key, else None. Raises ConfigError for a file that is none."""
+    reference = context.config.node.tenant_key_file
+    return tenant_tags(context, region) if reference is not None and reference.is_given(context.environ) else None
+
+
 def node_signer(context: Context) -> Signer:
     """Read this node's signing key.
 

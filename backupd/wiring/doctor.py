@@ -21,7 +21,7 @@ from backupd.model.diagnosis import CredentialFacts, Diagnosis, DiagnosisArea, D
 from backupd.model.ids import RegionName
 from backupd.operations.service.jobs import JobKind
 from backupd.planning import doctor as verdicts
-from backupd.wiring.context import QUICKLY, Context, open_store, source_of, tenancy_of
+from backupd.wiring.context import QUICKLY, Context, given_tags, open_store, source_of, tenancy_of
 from backupd.wiring.daemon import is_given, is_set_up_for, timetable_advice, timetable_findings
 from backupd.wiring.drill import drill_advice
 from backupd.wiring.keeper import handoff_stores, has_keeper_key, key_findings, stores_with_own_keeper_account
@@ -144,6 +144,7 @@ class Examination:
 
     def _store(self, patient: Patient, region: RegionName, name: str, role: Role) -> Iterator[Diagnosis]:
         from backupd.operations.doctor import observe_store
+        from backupd.operations.tenant_key import check_tenant_key
         from backupd.repository.repository import Repository
 
         context, place = patient.context, f"{region} on {name}"
@@ -156,6 +157,9 @@ class Examination:
             with closing(open_store(context, region, name, QUICKLY, role)) as store:
                 repository = Repository(store, context.trusted_signers(), context.trusted_keepers(), region)
                 look = observe_store(repository, store, self._asked(patient, region, name))
+                tags = given_tags(context, region) if look.exists and look.error is None else None
+                if tags is not None:
+                    check_tenant_key(repository, tags)
         except BackupdError as error:
             look = StoreLook(error=(error.message, error.hint))
         if look.offset is not None:

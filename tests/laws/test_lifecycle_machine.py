@@ -123,7 +123,7 @@ class Lifecycle(RuleBasedStateMachine):
 
 TestLifecycle = Lifecycle.TestCase
 TestLifecycle.settings = settings(
-    max_examples=int(os.environ.get("LIFECYCLE_SEQUENCES", "40")),
+    max_examples=int(os.environ.get("LIFECYCLE_SEQUENCES", "24")),
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),

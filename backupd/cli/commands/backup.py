@@ -94,7 +94,7 @@ def backup(
 def _preview(context: Context, regions: list[str], database: str | None, *, as_json: bool) -> int:
     """Show what a backup would read and where it would go; the exit status is that of the first refusal."""
     from backupd.operations.preflight import UNMAPPED, check_store, preview_backup
-    from backupd.wiring.context import QUICKLY, open_repository, source_of, tenancy_of
+    from backupd.wiring.context import QUICKLY, given_tags, open_repository, source_of, tenancy_of
 
     def place(name: RegionName, label: str) -> Reply:
         with counted_seconds(f"asking the server of {name}/{label}", quiet=as_json):
@@ -110,7 +110,7 @@ def _preview(context: Context, regions: list[str], database: str | None, *, as_j
             counted_seconds(f"asking {at}", quiet=as_json),
             open_repository(context, name, at, QUICKLY) as repository,
         ):
-            found = check_store(repository)
+            found = check_store(repository, given_tags(context, name))
         lines = [line for one in found for line in (f"{name} on {at}: {one.message}", f"  {one.hint}")]
         return Reply(
             {"region": name, "store": at, "findings": found}, lines, status=StoreError.exit_code if found else 0

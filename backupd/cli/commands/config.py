@@ -151,13 +151,13 @@ def _databases(context: Context) -> Iterator[_Contact]:
 def _stores(context: Context) -> Iterator[_Contact]:
     from backupd.model.findings import Finding, Severity
     from backupd.operations.preflight import check_store
-    from backupd.wiring.context import QUICKLY, open_repository
+    from backupd.wiring.context import QUICKLY, given_tags, open_repository
 
     for region in context.regions([]):
         for store in context.stores_of(region):
             try:
                 with open_repository(context, region, store, QUICKLY) as repository:
-                    found = check_store(repository)
+                    found = check_store(repository, given_tags(context, region))
             except StoreError as error:
                 found = (Finding(Severity.ERROR, "refused", error.message, error.hint),)
             yield _Contact(f"{region} on {store}", found, StoreError.exit_code)

@@ -26,6 +26,7 @@ from backupd.model.attestation import (
 from backupd.model.ids import ObjectHash, ObjectName, Pseudonym, RunId
 from backupd.model.ledger import WHOLE, Attested, Event, SegmentRef
 from backupd.model.text import stamp
+from backupd.operations.keeper.incarnation_segments import forgeries
 from backupd.operations.keeper.purge import Purging
 from backupd.operations.keeper.types import Keeper
 from backupd.planning.attestation import (
@@ -71,6 +72,7 @@ def attest(keeper: Keeper, key: IncarnationKey, locations: Mapping[str, str]) ->
     items += open_items(facts.purge, keeper.stores.keys(), seen.looks, keeper.clock.now())
     items += living_copies(declared_copies(facts.purge, keeper.rules.copies), keeper.clock.now())
     _refuse(key, items)
+    _refuse(key, [f"{sentence}, so nobody knows whose they are" for sentence in _strangers(keeper)])
     keys = list_keys(keeper, facts.purge.segments)
     _refuse(key, [f"'{where}' holds a key of it" for where in keys.kept])
     attestation = _composed(keeper, facts, _Evidence(seen.looks, keys, locations))
@@ -246,6 +248,13 @@ def _take(listed: ListedKeys, keeper: Keeper, store: str, where: ObjectName, doo
         ref = keyring.ids.generation, segment
         listed.runs[ref].add(keyring.ids.run)
         listed.stores[ref].add(store)
+
+
+def _strangers(keeper: Keeper) -> Iterator[str]:
+    """Yield a sentence about each keyring with segments of nobody known, which may be the tenant's."""
+    for name in sorted(keeper.stores):
+        with KeyringCache.opened(keeper.cache_path(name), keeper.repository, keeper.tags) as cache:
+            yield from forgeries(name, cache.strangers())
 
 
 def _late_runs(keeper: Keeper, store: str, purge: Purge) -> Iterator[str]:

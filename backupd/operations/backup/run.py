@@ -25,6 +25,7 @@ from backupd.operations.backup.generation import (
     LedgerStanding,
     current_generation,
     digest,
+    keyed_tag,
     new_generation,
     new_id,
     read_standing,
@@ -36,6 +37,7 @@ from backupd.operations.backup.source_content import Reading
 from backupd.operations.backup.stored_objects import Ground, HoldingsWatch, settle
 from backupd.operations.backup.types import BackupJob, Node
 from backupd.operations.phases import Phases
+from backupd.operations.tenant_key import check_tenant_key
 from backupd.postgres.connect import other_database
 from backupd.repository.layout import RECORDS, place_of
 from backupd.repository.marks import RunMark, run_marked
@@ -107,6 +109,7 @@ def begin_run(
     """
     index, repository, node = ground.index, ground.repository, ground.node
     still_marked = stack.enter_context(run_marked(repository.store, ground.generation.id, mark, node.clock))
+    _compare_tenant_key(ground)
     standing, ended = settle(ground, read_standing(repository, node, region))
     if ended is not None:
         ground = replace(ground, generation=new_generation(index, repository, node))
@@ -122,6 +125,15 @@ def begin_run(
             )
         )
     return ground, standing, len(ended or ()), still_marked
+
+
+def _compare_tenant_key(ground: Ground) -> None:
+    """Refuse another tenant key than the repository's; once it was compared, the index knows it."""
+    runs, tags = ground.index.runs, ground.node.tags
+    tag = keyed_tag(ground.generation, "tenant key", tags.key.hex())
+    if not runs.knows_tenant_key(tag):
+        check_tenant_key(ground.repository, tags)
+        runs.note_tenant_key(tag)
 
 
 def _publish(

@@ -7,10 +7,12 @@ more than an entry of the ledger holds.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from backupd.errors import RefusedError
 from backupd.model.ledger import WHOLE, Event, PurgeBegan, SegmentRef
+from backupd.model.text import counted
 from backupd.operations.keeper.guards import check_number
 from backupd.operations.keeper.types import Keeper
 from backupd.planning.incarnations import Incarnation, IncarnationKey
@@ -68,9 +70,10 @@ def beginnings(found: Iterable[tuple[Incarnation, set[SegmentRef]]], stores: set
     return events
 
 
-def forgery(store: str, listed: CachedSegment) -> str:
-    """Return a sentence about a listing whose tags are not those of the segment beside them."""
-    return (
-        f"'{listed.keyring}' on store '{store}' lists segment {listed.pseudonym} beside tags that are not its own: "
-        "somebody who can sign and has no tenant key, or wrote wrongly, made it"
-    )
+def forgeries(store: str, listed: Iterable[CachedSegment]) -> Iterator[str]:
+    """Yield a sentence about each keyring with listings whose tags are not those of the segments beside them."""
+    for keyring, number in sorted(Counter(one.keyring for one in listed).items()):
+        yield (
+            f"'{keyring}' on store '{store}' lists {counted(number, 'segment')} beside tags not their own: written "
+            "under another tenant key, or forged"
+        )

@@ -22,7 +22,7 @@ from backupd.errors import BackupdError, BusyError, DamageError, RefusedError, S
 from backupd.model.ids import ObjectName
 from backupd.model.ledger import Absent, Cleared, Event, Observed, SegmentRef, Shredded
 from backupd.operations.keeper.guards import check_clock, check_number
-from backupd.operations.keeper.incarnation_segments import beginnings, check_growth, find_segments, forgery
+from backupd.operations.keeper.incarnation_segments import beginnings, check_growth, find_segments, forgeries
 from backupd.operations.keeper.removal import clear, shred
 from backupd.operations.keeper.server_snapshots import (
     SnapshotHoldings,
@@ -74,7 +74,7 @@ class Purging:
                 self._caches[name] = cache
                 for error in unsound.values():
                     self.errors[name] = error
-                self.forgeries += [forgery(name, listed) for listed in cache.forgeries()]
+                self.forgeries += forgeries(name, cache.forgeries())
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -12,7 +12,7 @@ from backupd.errors import UNSOUND, DamageError, RefusedError
 from backupd.model.documents import LedgerHead
 from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName
 from backupd.model.ledger import Event, Verified, in_entries
-from backupd.model.text import parse_stamp
+from backupd.model.text import counted, parse_stamp
 from backupd.operations.ledger import Book
 from backupd.parallel import in_parallel
 from backupd.planning.incarnations import TenantStates
@@ -34,7 +34,9 @@ class LedgerReading:
     chain: Chain
     """The store's entries up to the first wrong one, or this machine's own copy where that is longer."""
     findings: tuple[Mismatch, ...]
-    """What is wrong with the store's copy; empty when it has every known entry."""
+    """What is wrong with the store's copy as far as it goes."""
+    lacking: tuple[Mismatch, ...] = ()
+    """What it lacks at its end, and this machine's own copy has: the chain is that one's."""
     strays: tuple[ObjectName, ...] = ()
     """What stands in the places of the next entries, and no keeper signed, or only one that had been retired."""
     why: Mapping[ObjectName, str] = field(default_factory=dict)
@@ -49,8 +51,8 @@ class LedgerReading:
 
     @property
     def wrong(self) -> list[Mismatch]:
-        """The findings, and what was left out."""
-        return [*self.findings, *self.left_out]
+        """The findings, what is lacking, and what was left out."""
+        return [*self.findings, *self.lacking, *self.left_out]
 
 
 def read_ledger(
@@ -62,7 +64,7 @@ def read_ledger(
 
     Nothing is written. Raises what `repository.info()` raises, and the store's errors.
     """
-    findings: list[Mismatch] = []
+    findings, lacking = list[Mismatch](), list[Mismatch]()
     kept = _own_copy(repository, own)
     known = kept.chain
     numbers = list_entries(repository.store)
@@ -78,9 +80,11 @@ def read_ledger(
         strays += tuple(late)
         chain = _of_store(repository, known, numbers, threads, findings)
     if not findings and len(chain.links) < len(known.links):
-        where = layout.entry_name(len(chain.links) + 1)
-        new = "" if numbers else "; to a new store a keeper's next run brings it (`backupd purge`)"
-        findings.append(Mismatch(where, f"is missing, and this machine's own copy of the ledger has it{new}"))
+        number = counted(len(known.links) - len(chain.links), "entry")
+        said = f"is missing: the store lacks the last {number} of the ledger, which this machine's own copy has"
+        cure = "a keeper's next run brings them (`backupd purge`)"
+        lacking.append(Mismatch(layout.entry_name(len(chain.links) + 1), f"{said}; {cure}"))
+        chain = known
     elif not findings and (wrong := kept.contradiction(chain)):
         findings.append(Mismatch(layout.entry_name(wrong[0]), wrong[1]))
     if at_least is not None and not findings:
@@ -88,10 +92,10 @@ def read_ledger(
             chain.require(at_least, "--ledger-at-least")
         except DamageError as error:
             findings.append(Mismatch(layout.entry_name(at_least.seq), error.message))
-    longest = known if len(known.links) > len(chain.links) else chain
+    longest = known if len(known.links) > len(chain.links) else chain  # shorter than known where something is wrong
     repository.obey(longest)
     why = {name: why_stray(repository.store, name, longest.retired) for name in strays}
-    return LedgerReading(longest, tuple(findings), strays, why, len(numbers))
+    return LedgerReading(longest, tuple(findings), tuple(lacking), strays, why, len(numbers))
 
 
 class LedgerHistory:

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 def read_history(repository: Repository, environment: RestoreEnvironment) -> LedgerHistory:
     """Read the store's ledger.
 
-    Raises DamageError when it cannot be believed, or is behind this machine's own copy.
+    Where this machine's own copy goes on behind its end, the copy is followed, with a warning. Raises DamageError
+    when it cannot be believed, or is behind what the caller knows of it.
     """
     seen = read_ledger(repository, environment.own_ledger, at_least=environment.at_least)
     if seen.findings:
@@ -48,6 +49,9 @@ def read_history(repository: Repository, environment: RestoreEnvironment) -> Led
             "trust.keepers in the configuration, past ones too. Otherwise restore from another store, or put the "
             "entries right: every store and every keeper's state folder has the same (`backupd manual incidents`).",
         )
+    for one in seen.lacking:
+        hint = "The copy was followed, so nothing that was purged comes back. The store was away when the entry was "
+        environment.trace.emit(Warned(one.sentence, hint + "written, or was put back to an older state."))
     for one in seen.left_out:
         hint = "It was left out, and a keeper removes it. If a keeper of yours signed it, what was purged since might "
         hint += "come back: add its public key to trust.keepers first (`backupd manual incidents`)."

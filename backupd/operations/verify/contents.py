@@ -95,10 +95,10 @@ class ContentChecker:
                 self._found(name, Mismatch(where, "does not have as many rows in its sections as it says"))
 
     def _choose(self, listed: SnapshotSections, sizes: Mapping[Pseudonym, int]) -> list[Pseudonym]:
-        times, now = self._of.state.times(CONTENT, self._of.id), self._of.tools.clock.now().timestamp()
+        times = self._of.state.times(CONTENT, self._of.id)
         by_manifest = {_called(listed.manifests[segment]): segment for segment in sizes}
         candidates = [ReadCandidate(key, sizes[segment], times.get(key)) for key, segment in by_manifest.items()]
-        return sorted(by_manifest[candidate.key] for candidate in choose(candidates, self._of.scope.share, now))
+        return sorted(by_manifest[candidate.key] for candidate in choose(candidates, self._of.scope.share))
 
     def _read(self, name: SnapshotName, reading: _Reading, group: Sequence[Pseudonym]) -> None:
         try:

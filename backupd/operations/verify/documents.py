@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from backupd.errors import UNSOUND, DamageError, ObjectMissingError
 from backupd.model.documents import REDUCED, PackRef, Totals
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RunId, SnapshotName
-from backupd.model.text import parse_stamp
+from backupd.model.text import counted, parse_stamp
 from backupd.parallel import in_parallel
 from backupd.planning.verify import Mismatch
 from backupd.repository import layout
@@ -156,8 +156,10 @@ class DocumentReader:
         listing = KeyringListing.of(keyring, tags)
         documents.listings[keyring.ids.run] = listing
         documents.findings += self._history.wrongly_sealed([keyring])
-        message = "lists a pseudonym that is not that of the tags beside it: its signer forged it"
-        documents.findings += (Mismatch(where, message, segment) for segment in listing.forgeries())
+        if listing.forged:
+            number = counted(len(listing.forged), "segment")
+            message = f"lists {number} beside tags not their own: written under another tenant key, or forged"
+            documents.findings.append(Mismatch(where, message))
         if keep:
             documents.keyrings.append(self._shelf.take(keyring))
 

@@ -69,7 +69,7 @@ class PackReader:
         """Read as many of these packs as asked for; each has its size in bytes. Raises the store's errors."""
         times = self._of.state.times(READ, self._of.id)
         candidates = [ReadCandidate(sha256, size, times.get(sha256)) for sha256, size in sound.items()]
-        chosen = choose(candidates, self._of.scope.share, self._of.tools.clock.now().timestamp())
+        chosen = choose(candidates, self._of.scope.share)
         total = sum(candidate.weight for candidate in chosen)
         done, region, size, tools = ReadPacks(), self._of.repository.info().region, 0, self._of.tools
         with Phases(tools.clock, tools.trace, region).phase("reading", total):

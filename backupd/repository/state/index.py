@@ -144,6 +144,7 @@ class Index:
             "tables",
             "definitions",
             "recipients",
+            "tenant_keys",
             *_OF_EXTENTS,
         ]
         if known is None or known.repository != generation.repository:

@@ -216,6 +216,13 @@ class KeyringCache:
         """List the listings on the store whose pseudonym is not that of the tags beside it."""
         return self._segments("segments", "forged")
 
+    def strangers(self) -> list[CachedSegment]:
+        """List those of the forgeries whose segment no keyring on the store lists beside its own tags: nobody knows
+        whose they are.
+        """
+        known = "SELECT 1 FROM segments own WHERE NOT own.forged AND own.generation = segments.generation"
+        return self._segments("segments", f"forged AND NOT EXISTS ({known} AND own.pseudonym = segments.pseudonym)")
+
     def records(self) -> set[SnapshotName]:
         """Return the records that were on the store the last time, and that could be believed at least once."""
         return {SnapshotName(row[0]) for row in self._database.execute("SELECT name FROM records WHERE believed")}

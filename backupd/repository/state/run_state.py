@@ -49,6 +49,14 @@ class RunState:
         """Note that a record is on the store."""
         self._file.write("UPDATE records SET published = 1 WHERE name = ?", name)
 
+    def knows_tenant_key(self, tag: bytes) -> bool:
+        """Check whether a tenant key, by its keyed tag, was compared with the repository in this generation."""
+        return self._file.row("SELECT 1 FROM tenant_keys WHERE tag = ?", tag) is not None
+
+    def note_tenant_key(self, tag: bytes) -> None:
+        """Note that a tenant key is the repository's, as far as there was anything to compare it with."""
+        self._file.write("INSERT OR IGNORE INTO tenant_keys VALUES (?)", tag)
+
     def ledger_seq(self) -> int:
         """Return the number of the last ledger entry whose removals the index has applied; 0 when there is none."""
         row = self._file.row("SELECT max(seq) FROM ledger")

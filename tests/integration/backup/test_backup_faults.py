@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from doubles.node.processes import alive, arguments, descendants, eventually
@@ -19,10 +20,11 @@ from doubles.stores.snapshots import look
 from fix_postgres import Database
 from fix_regions import Region
 
-from backupd.errors import BackupdError, SourceError, SourceGoneError, SpoolFullError, UnmappedError
+from backupd.errors import BackupdError, RefusedError, SourceError, SourceGoneError, SpoolFullError, UnmappedError
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.backup import read
 from backupd.repository.repository import Repository
+from backupd.seal.tags import TenantTags
 from backupd.trace import Event, PhaseStarted
 
 BY_COLUMN = Tenancy(kind=TenancyKind.COLUMN, column="tenant")
@@ -257,6 +259,21 @@ def test_a_statement_that_fails_is_told_by_its_code(region: Region, crowd: Datab
         region.backup(crowd)
     assert "xyzzy" not in f"{failed.value.message} {failed.value.hint} {failed.value.__cause__!r}"
     assert not isinstance(failed.value, SourceGoneError)
+
+
+@pytest.mark.parametrize("how", ["the same machine", "a new machine"])
+def test_no_backup_is_made_under_another_tenant_key(region: Region, crowd: Database, tmp_path: Path, how: str) -> None:
+    """Purged tenants would be in it again, and nobody would find them: the key is compared before anything is read."""
+    region.backup(crowd)
+    right, known = region.node, region.repository.snapshots()
+    region.node = replace(right, tags=TenantTags(b"o" * 32, right.tags.region))
+    if how == "a new machine":
+        region.node = replace(region.node, state=tmp_path / "state")
+    with pytest.raises(RefusedError, match="the tenant key of this machine is not the one"):
+        region.backup(crowd)
+    assert region.repository.snapshots() == known
+    region.node = right
+    assert_next_run_completes(region, crowd)
 
 
 @pytest.mark.usefixtures("small_packs")

@@ -233,7 +233,7 @@ def test_a_forged_listing_is_named(checker: Checker) -> None:
     small.repository.put_keyring(ids, writer.render(stamp(START), small.signer))
     (finding,) = checker.run().findings
     assert finding.object == layout.keyring_name(ids.generation, ids.run)
-    assert (finding.segment, "forged" in finding.message) == (small.pseudonym(SHARED), True)
+    assert "lists 1 segment beside tags not their own" in finding.message
     checker.tags = None
     assert checker.run().clean
 

@@ -91,7 +91,7 @@ def trying_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def trying_a_store(_: pytest.MonkeyPatch) -> None:
-    check_store(Interrupting())
+    check_store(Interrupting(), None)
 
 
 def finding_programs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,16 +33,9 @@ def test_what_was_never_read_comes_first() -> None:
     names = [ObjectHash(letter * 64) for letter in "abcdef"]
     times = [3.0, 2.0, None, 0.0, None, 2.0]
     found = [ReadCandidate(name, 1, at) for name, at in zip(names, times, strict=True)]
-    assert [one.key[0] for one in choose(found, Fraction(1), 9.0)] == list("cedbfa")
-    assert [one.key[0] for one in choose(found, Fraction(1, 2), 9.0)] == list("ced")
-    assert [one.key[0] for one in choose(found, Fraction(501, 1000), 9.0)] == list("cedb")
-
-
-def test_what_was_read_by_a_clock_that_was_ahead_is_not_left_out_until_then() -> None:
-    """It counts as never read, from the second at which the clock is right again."""
-    found = [ReadCandidate(ObjectHash(letter * 64), 1, at) for letter, at in (("a", 5.0), ("b", 9.5), ("c", 9.0))]
-    assert [one.key[0] for one in choose(found, Fraction(1), 9.0)] == list("bac")
-    assert [one.key[0] for one in choose(found, Fraction(1), 9.5)] == list("acb")
+    assert [one.key[0] for one in choose(found, Fraction(1))] == list("cedbfa")
+    assert [one.key[0] for one in choose(found, Fraction(1, 2))] == list("ced")
+    assert [one.key[0] for one in choose(found, Fraction(501, 1000))] == list("cedb")
 
 
 def test_a_share_that_cannot_be_read_is_quoted_and_the_words_are_named() -> None:
