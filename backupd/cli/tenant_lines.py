@@ -10,6 +10,7 @@ from backupd.model.text import counted, counts
 
 if TYPE_CHECKING:
     from backupd.operations.keeper.locate import TenantLocation, Unseen
+    from backupd.operations.tenants.standing import TenantStanding
 
 _UNSEEN = {
     "handed-in": "{0}: {1} handed in and not taken, anybody's",
@@ -31,6 +32,17 @@ ELSEWHERE = {
     "statutory-records": "records that law asks to be kept",
     "other-regions": "other regions",
 }
+
+
+def rest_lines(region: str, one: TenantStanding) -> Iterator[str]:
+    """Yield what is left to do about a tenant whom every store was cleared of, and where their rows may still be."""
+    from backupd.planning.incarnations import State
+
+    if one.state is not State.CLEARED:
+        return
+    yield "  keys and objects are gone from every store; what a store's own snapshots still hold ages out"
+    yield f"  when that is gone, too, have it attested: `backupd tenant attest {region} TENANT`"
+    yield "  the application's database was not touched: rows that are there are the application's to remove"
 
 
 def _until(place: Unseen) -> str:
@@ -58,5 +70,4 @@ def location_lines(one: TenantLocation) -> Iterator[str]:
     for place in one.unseen:
         objects = counted(place.objects, "upload" if place.kind == "uploads" else "object")
         yield f"  {_UNSEEN[place.kind].format(place.name, objects)}{_until(place)}"
-    if one.copies or one.unseen:
-        yield f"  not looked for here: {', '.join(ELSEWHERE.get(code, code) for code in one.not_covered)}"
+    yield f"  not looked for here: {', '.join(ELSEWHERE.get(code, code) for code in one.not_covered)}"

@@ -48,7 +48,8 @@ def answering_first(context: Context, region: RegionName, trace: Trace) -> list[
 def suggesting_others(context: Context, region: RegionName, name: str, *, named: bool = False) -> Iterator[None]:
     """Have an error about a store that is away, or refuses us, say which other stores `--store` would read from.
 
-    The message begins with the store's name, unless it is `named` where the error is printed.
+    That comes last: what the error itself advises may be a warning. The message begins with the store's name, unless it
+    is `named` where the error is printed.
     """
     try:
         yield
@@ -58,7 +59,7 @@ def suggesting_others(context: Context, region: RegionName, name: str, *, named:
             raise
         said = f"Another store of the region may answer: give {' or '.join(f'--store {other}' for other in others)}."
         message = error.message if named else f"{name}: {error.message}"
-        raise type(error)(message, hint=" ".join(filter(None, (said, error.hint)))) from error
+        raise type(error)(message, hint=" ".join(filter(None, (error.hint, said)))) from error
 
 
 def _first_answering(context: Context, region: RegionName, names: tuple[str, ...], trace: Trace) -> str:
@@ -75,7 +76,7 @@ def _first_answering(context: Context, region: RegionName, names: tuple[str, ...
                 trace.emit(
                     Warned(
                         f"{name} did not answer in {waited:.0f} s: {error.message}",
-                        hint=f"Asking {then[0]} in its place; --store NAME asks one store only.",
+                        hint=f"Asking {then[0]} in its place; --store NAME reads from that store only.",
                     )
                 )
         except StoreAuthError:

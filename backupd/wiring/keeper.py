@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from backupd.seal.documents import Signer
     from backupd.trace import Trace
 
+_NOT_CONSIDERED = "What only {0} has, snapshots or entries of the ledger, is not considered this time."
+
 
 @contextmanager
 def open_book(context: Context, region: RegionName, trace: Trace) -> Iterator[Book]:
@@ -55,7 +57,9 @@ def open_book_and_repositories(
     A store that does not answer is named in a warning. Raises the first one's error when none does.
     """
     with open_repositories(context, region, QUICKLY) as repositories:
-        yield _read_book(context, region, repositories, None, trace), repositories
+        book = _read_book(context, region, repositories, None, trace)
+        _name_missed(book, trace, _NOT_CONSIDERED)
+        yield book, repositories
 
 
 def _read_book(
@@ -65,7 +69,7 @@ def _read_book(
     signer: Signer | None,
     trace: Trace,
 ) -> Book:
-    """Return the region's ledger, read, with a warning for each store that does not answer."""
+    """Return the region's ledger, read from the stores that answer."""
     from backupd.operations.phases import Phases
     from backupd.operations.roll_call import roll_call
 
@@ -76,9 +80,13 @@ def _read_book(
         book.sync(away=away)
     for repository in repositories.values():
         repository.obey(book.chain)
-    for name, error in book.unreached.items():
-        trace.emit(Warned(f"{name} does not answer: {error.message}", hint="What it holds is not part of this."))
     return book
+
+
+def _name_missed(book: Book, trace: Trace, hint: str) -> None:
+    """Warn of each store that does not answer; the hint says what comes of that, of the store `{0}`."""
+    for name, error in book.unreached.items():
+        trace.emit(Warned(f"{name} does not answer: {error.message}", hint.format(name)))
 
 
 def book_over(
@@ -113,11 +121,16 @@ def book_over(
 
 @contextmanager
 def open_keeper(
-    context: Context, region: RegionName, trace: Trace, patience: timedelta | None = None
+    context: Context,
+    region: RegionName,
+    trace: Trace,
+    patience: timedelta | None = None,
+    missed: str = _NOT_CONSIDERED,
 ) -> Iterator[Keeper]:
     """Open the region's keeper, with its ledger read and given to the stores that lack some of it.
 
-    `patience` is for a store that does not answer, and without it as configured; one is named in a warning.
+    `patience` is for a store that does not answer, and without it as configured; one is named in a warning, and
+    `missed` is the warning's hint, in which `{0}` stands for the store.
     Raises ConfigError when this machine is no keeper, StoreError when no store can be reached.
     """
     from backupd.operations.keeper.types import Keeper
@@ -125,6 +138,7 @@ def open_keeper(
     section, signer = keeper_signer(context)
     with open_repositories(context.telling(trace), region, patience, role="keeper") as repositories:
         book = _read_book(context, region, repositories, signer, trace)
+        _name_missed(book, trace, missed)
         yield Keeper(
             region=region,
             repository=book.chain.repository,

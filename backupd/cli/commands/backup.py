@@ -54,6 +54,13 @@ def backup(
             "this ends the distrust that an earlier one left.",
         ),
     ] = False,
+    no_wait: Annotated[
+        bool,
+        typer.Option(
+            "--no-wait",
+            help="Give a store that is away, or goes away, 15 seconds and not the time of its `patience`.",
+        ),
+    ] = False,
     quiet: QuietOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -64,7 +71,8 @@ def backup(
     The rows of a database are read at one instant, split by tenant, compressed, sealed and shipped. A snapshot exists
     when its record does, which is written last: a run that fails before that leaves nothing half done, and the next run
     goes on from what was published. One store or database failing does not stop the others; the exit status is that of
-    the first failure.
+    the first failure. A store that does not answer comes last, and is waited for as long as `stores.NAME.patience`
+    says; with --no-wait for 15 seconds.
 
     \b
     Examples:
@@ -74,7 +82,7 @@ def backup(
     """
     from backupd.model.answers import BackupAnswer
     from backupd.wiring.answering_store import answering_first
-    from backupd.wiring.backup import backup_target
+    from backupd.wiring.backup import backup_target, impatient
 
     context = load_context(ctx, config)
     if dry_run:
@@ -87,6 +95,7 @@ def backup(
         }
         for name, placed in targets.items():
             some = [placed[store] for store in answering_first(context, name, trace)]
+            some = [impatient(context, one) for one in some] if no_wait else some
             _back_up_region(context, name, [one.auditing() for one in some] if audit else some, results)
     return results.finish("backups", BackupAnswer)
 

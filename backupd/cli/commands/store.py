@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -157,7 +159,8 @@ def verify(
     if scope.at_least is not None and len({name for name, _ in places}) != 1:
         raise UsageError("--ledger-at-least is of one region's ledger", hint="Name the region.")
     with watched(context.clock, quiet=as_json or quiet) as trace:
-        verdicts = for_each(places, lambda one: _verify(context, one, scope, trace), as_json=as_json, quiet=quiet)
+        look = partial(_verify, context, scope=scope, trace=trace, only=store is not None)
+        verdicts = for_each(places, look, as_json=as_json, quiet=quiet)
     return verdicts.finish("stores", VerifyAnswer)
 
 
@@ -168,8 +171,13 @@ def note_signers(context: Context, repository: Repository) -> None:
         output.print_lines([f"note: believing the signers that the repository names: {', '.join(prints)}"], sys.stderr)
 
 
-def _verify(context: Context, place: tuple[RegionName, str], scope: Scope, trace: Trace) -> Reply:
-    """Verify one store. Where only the ledger cannot be written, the reply has both the findings and the error."""
+def _verify(
+    context: Context, place: tuple[RegionName, str], scope: Scope, trace: Trace, *, only: bool = False
+) -> Reply:
+    """Verify one store, maybe the only one that was asked for, which is when an error advises to ask another.
+
+    Where only the ledger cannot be written, the reply has both the findings and the error.
+    """
     from backupd.operations.verify import verify as run
     from backupd.wiring.answering_store import suggesting_others
     from backupd.wiring.backup import verify_index, verify_tools
@@ -179,7 +187,7 @@ def _verify(context: Context, place: tuple[RegionName, str], scope: Scope, trace
     region, store = place
     try:
         with (
-            suggesting_others(context, region, store, named=True),
+            suggesting_others(context, region, store, named=True) if only else nullcontext(),
             open_repository(context.telling(trace), region, store) as repository,
             verify_index(context, region, store) as checked,
         ):

@@ -275,13 +275,14 @@ def _change(asked: _Asked, change: TenantChange, *, purge: bool) -> int:
                 purged = purging.purge(changed.incarnation.key)
                 errors = dict(purging.errors)
             changed = Changed(changed.events, keeper.book.states.incarnations[changed.incarnation.key])
-        _reply(desk, changed, purged).print(as_json=asked.options.as_json)
+        _reply(asked.region, desk, changed, purged).print(as_json=asked.options.as_json)
     for store, error in errors.items():
         output.print_lines([f"{store}: {error.message}", f"  {error.hint}"], sys.stderr)
     return next((error.exit_code for error in errors.values()), 0)
 
 
-def _reply(desk: TenantDesk, changed: Changed, purged: object) -> Reply:
+def _reply(region: RegionName, desk: TenantDesk, changed: Changed, purged: object) -> Reply:
+    from backupd.cli.tenant_lines import rest_lines
     from backupd.operations.tenants.standing import standing
 
     stands = standing(desk.book.states, changed.incarnation, desk.clock.now(), desk.budget.expiry_gap)
@@ -290,5 +291,6 @@ def _reply(desk: TenantDesk, changed: Changed, purged: object) -> Reply:
         if not changed.events:
             yield "it is so already; nothing was changed"
         yield from standing_lines(stands)
+        yield from rest_lines(region, stands)
 
     return Reply({"changed": bool(changed.events), "tenant": stands, "purged": purged}, lines())

@@ -247,7 +247,7 @@ def _gone_by(
         )
     if incarnation.purge.stores <= incarnation.purge.absent.keys():
         seen = max((at for at, _ in incarnation.purge.absent.values()), default=incarnation.purge.began)
-        return seen, f"purged on {_day(incarnation.purge.began)}, seen to be gone everywhere"
+        return seen, f"purged on {_day(incarnation.purge.began)}, seen to be gone from every store"
     rest = max(incarnation.purge.began, max(incarnation.purge.cleared.values(), default=now)) + budget.aging
     late = min(max(rest, now), stands.deadline) if now <= stands.deadline else rest
     return (

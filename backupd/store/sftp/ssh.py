@@ -282,7 +282,8 @@ def _check_host(seen: paramiko.PKey, pinned: list[tuple[str, bytes]], target: Sf
     raise StoreAuthError(
         f"the host key of {target.host!r} is not a pinned one: seen {seen.get_name()} {fingerprint(seen.asbytes())}, "
         f"expected {expected}",
-        hint="Somebody may be in between. Ask the store's provider for its keys before you change host_keys.",
+        hint="Somebody may be in between. Ask the store's provider for its keys before you change host_keys "
+        "(`backupd manual stores`, *A store is away*).",
     )
 
 

@@ -103,7 +103,7 @@ def test_a_restore_goes_to_the_next_store(node: NodeFolder, server: Sshd, pg17: 
         done = node.run("restore", "database", "be", "app", "--target", pg17.conninfo(name), *OPENED)
         assert done.returncode == 0, done.stderr.decode()
         assert b"warning: far did not answer in" in done.stderr
-        assert b"Asking disk in its place; --store NAME asks one store only." in done.stderr
+        assert b"Asking disk in its place; --store NAME reads from that store only." in done.stderr
         assert Database(pg17, name).sql("SELECT count(*) FROM note") == [(20,)]
     finally:
         server.resume()
@@ -180,6 +180,7 @@ def test_a_restore_does_not_wait_for_a_store_that_is_away(node: NodeFolder, serv
         pg17.drop_database(name)
     assert done.returncode == 0, done.stderr.decode()
     assert b"recorded in the ledger" in done.stdout
+    assert b"far gets it with the keeper's next run" in done.stderr
 
 
 def test_a_store_with_another_host_key_hides_no_other(node: NodeFolder, server: Sshd) -> None:
@@ -194,3 +195,6 @@ def test_a_store_with_another_host_key_hides_no_other(node: NodeFolder, server: 
         done = node.run(*question)
         assert done.returncode == 0, (question, done.stderr.decode())
         assert b"far does not answer: the host key of" in done.stderr, question
+    verified = node.run("verify", "be").stderr
+    assert b"Somebody may be in between." in verified
+    assert b"--store" not in verified  # all stores were asked

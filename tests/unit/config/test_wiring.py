@@ -12,6 +12,7 @@ from backupd.config.load import parse
 from backupd.errors import ConfigError, RefusedError, StoreGoneError, UsageError
 from backupd.model.ids import RegionName
 from backupd.model.tenancy import ClassPolicy, TableRule, TenancyKind
+from backupd.operations.backup.region import BackupTarget
 from backupd.seal.keyfiles import Recipient, read_signer, write_identity, write_recipient, write_signer
 from backupd.seal.suite import generate
 from backupd.seal.tags import write_tenant_key
@@ -20,7 +21,7 @@ from backupd.store.retry import RetryingStore
 from backupd.store.sftp.ssh import SftpTarget
 from backupd.store.throttle import ThrottledStore
 from backupd.trace import NoTrace
-from backupd.wiring.backup import backup_job, backup_node
+from backupd.wiring.backup import backup_job, backup_node, impatient
 from backupd.wiring.context import QUICKLY, Context, node_signer, open_store, source_of, tenancy_of
 from backupd.wiring.drill import drill_advice
 from backupd.wiring.restore import restore_target
@@ -104,6 +105,12 @@ def test_who_waits_at_a_terminal_waits_less(context):
     """A shorter patience wins, a longer one does not."""
     assert open_store(context, BE, "zurich", QUICKLY).inner.target.patience == 15.0
     assert open_store(context, BE, "zurich", QUICKLY * 100).inner.target.patience == 600.0
+
+
+def test_a_backup_need_not_wait_for_a_store_that_is_away(context):
+    """`backup --no-wait` gives it the time that a question has, not its `patience`."""
+    target = BackupTarget(BE, "zurich", lambda: None, None, None, (), None)
+    assert impatient(context, target).open().inner.target.patience == 15.0
 
 
 def test_a_directory_with_a_bandwidth_is_throttled(context, tmp_path):

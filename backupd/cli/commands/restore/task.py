@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from backupd.trace import Trace
     from backupd.wiring.context import Context
 
+_NOT_NOTED = (
+    "The restore is done. Its entry in the ledger goes to every store that answers, whichever was read from;"
+    " {0} gets it with the keeper's next run."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class RestoreTask:
@@ -121,7 +126,7 @@ def _ledger_note(context: Context, region: RegionName, trace: Trace) -> Callable
 
     def note(event: Restored) -> None:
         # The restore is done, and another store gets the entry with the keeper's next run: nobody waits for it.
-        with open_keeper(context, region, trace, QUICKLY) as keeper:
+        with open_keeper(context, region, trace, QUICKLY, _NOT_NOTED) as keeper:
             keeper.book.append(lambda _: [event])
 
     return note
