@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from backupd.operations.snapshots.difference import SnapshotDifference, TableDifference, TenantDifference
     from backupd.operations.snapshots.holdings import OpenedHoldings
+    from backupd.operations.snapshots.records import SnapshotInfo
 
 _MOST_TABLES = 12
 """Tables that the screen of one snapshot shows; `ls` lists them all."""
@@ -112,6 +113,12 @@ def _on_store_lines(store: SnapshotOnStore, now: datetime) -> Iterator[str]:
         yield f"  kept: {reason}"
     if store.until is not None:
         yield f"  goes on {day(store.until)}, or before if something newer takes its place"
+
+
+def listed_line(one: SnapshotInfo) -> str:
+    """Return the line that says which snapshot is listed, of which database: `latest` may be any one's."""
+    label = one.database if one.member is None else f"{one.database} ({one.member})"
+    return f"snapshot {one.name[:SHORT_NAME]} of {label}, exported {one.exported:%Y-%m-%d %H:%M} UTC"
 
 
 def holdings_tables(holdings: OpenedHoldings) -> Iterator[str | TextTable]:

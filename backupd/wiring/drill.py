@@ -51,7 +51,8 @@ def drill_section(context: Context) -> DrillSection:
     section = context.config.drill
     if section is None:
         raise ConfigError(
-            "no drill runs on this machine", hint="Run this where the configuration has a [drill] section."
+            "no drill runs on this machine",
+            hint="Run this where the configuration has a [drill] section (`backupd manual drills`, *Set it up*).",
         )
     return section
 

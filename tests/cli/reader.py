@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
+import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -236,6 +237,12 @@ class Reader:
             assert os.access(readme.ROOT / "scripts" / name, os.X_OK)
             check = f'for one; do case " {options} " in *" $one "*);; *) exit 2;; esac; done'
             self._program(f"../checkout/scripts/{name}", check)
+        # Tests and the demo are run in what it makes; here, that the text asks for an extra that there is.
+        extras = tomllib.loads((readme.ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        link = 'mkdir -p .venv/bin && ln -sf "$(command -v backupd)" .venv/bin/backupd'
+        self._program(
+            "../checkout/scripts/environment", f'case " {" ".join(extras)} " in *" $1 "*) {link};; *) return 2;; esac'
+        )
 
     def _program(self, name, line):
         path = self.folder / "bin" / name

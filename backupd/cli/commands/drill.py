@@ -336,11 +336,13 @@ def _lines(done: _Done) -> Iterator[str]:
             yield f"  one tenant, {chosen.tenant or 'whose opaque id needs the tenant key'}, and what is shared"
     if report.sizes is not None:
         yield f"  {counted(report.sizes.rows, 'row')}, {size(report.sizes.bytes)}; fetched {size(report.sizes.fetched)}"
+    yield f"  {'':>2} {'check':<12} {'':<5} {'looked at':>9}"
     for check in report.checks:
         found = "; ".join(sentence(one.code) + (f" ({one.count})" if one.count > 1 else "") for one in check.findings)
-        yield f"  {check.number:>2} {check.name:<12} {check.verdict:<5} {check.examined:>8}" + (
+        yield f"  {check.number:>2} {check.name:<12} {check.verdict:<5} {check.examined:>9}" + (
             f"  {found}" if found else ""
         )
+    yield from _unproven_lines(report)
     measured = {"recovery point": report.measured.rpo, "recovery time": report.measured.rto}
     spans = {
         name: output.human_duration(timedelta(seconds=value)) for name, value in measured.items() if value is not None
@@ -352,6 +354,16 @@ def _lines(done: _Done) -> Iterator[str]:
         yield from _named(done.outcome)
     elif done.unpublished is None:
         yield "  the report is kept nowhere: this machine is no keeper"
+
+
+def _unproven_lines(report: Report) -> Iterator[str]:
+    """Yield how many checks say nothing, as the page does: no pass proves what was not looked at."""
+    skipped = sum(check.verdict == "skip" for check in report.checks)
+    idle = sum(check.verdict == "pass" and not check.examined for check in report.checks)
+    if skipped:
+        yield f"  {skipped} of {counted(len(report.checks), 'check')} were not made, and prove nothing"
+    if idle:
+        yield f"  {idle} of those that passed had nothing to look at, which proves as little"
 
 
 def _named(outcome: DrillOutcome) -> Iterator[str]:

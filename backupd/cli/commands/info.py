@@ -28,7 +28,7 @@ from backupd.cli.options import (
 )
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply
-from backupd.cli.snapshot_lines import difference_lines, holdings_tables, region_lines, snapshot_lines
+from backupd.cli.snapshot_lines import difference_lines, holdings_tables, listed_line, region_lines, snapshot_lines
 from backupd.errors import DamageError, RefusedError
 
 if TYPE_CHECKING:
@@ -133,8 +133,9 @@ def list_contents(
       backupd ls be 20261129T1520 --identity ops.identity --json
     """
     with _Look.opened(ctx, region, options, needs_identity=True) as look:
-        found = look.holdings(look.catalog.meant(snapshot, options.database))
-        return look.reply(InfoAnswer(holdings=found), holdings_tables(found))
+        one = look.catalog.meant(snapshot, options.database)
+        found = look.holdings(one)
+        return look.reply(InfoAnswer(holdings=found), [listed_line(one), "", *holdings_tables(found)])
 
 
 def diff(

@@ -128,7 +128,7 @@ def expire(
     most of the pack, or too old for its data class.
 
     With --false, one record goes that a thief of a node signed, and the ledger says so, so that nothing misses it; also
-    where somebody removed it by hand. What only it needed goes with the next run.
+    where somebody removed it by hand. What only it needed goes later: not before it is two days old.
 
     \b
     Examples:

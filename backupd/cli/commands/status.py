@@ -49,6 +49,7 @@ def status(
     The three ages are never mixed. What is wrong stands below, with what to do about it. The exit status is that of the
     first store that cannot be reached, or 10 when something endangers a promise: a tenant past its date or too near it,
     a snapshot or a proof older than promised, a keeper that does not run, a store that is not what it was.
+    What `verify` found when somebody ran it is not in it, but which bytes a keeper read and found right is.
 
     \b
     Examples:
@@ -135,8 +136,13 @@ def _ages_line(ages: DatabaseFacts, one: RegionFacts, now: datetime) -> str:
     promised = f" (promised: {output.human_duration(timedelta(seconds=rpo))})" if rpo is not None else ""
     return (
         f"    {ages.label}: published {output.age(ages.published, now)}{promised},"
-        f" verified {output.age(ages.verified, now)}, restored {output.age(ages.restored, now)}"
+        f" {_verified(ages, now)}, restored {output.age(ages.restored, now)}"
     )
+
+
+def _verified(ages: DatabaseFacts, now: datetime) -> str:
+    """Say when a snapshot was verified: only one whose bytes were read counts."""
+    return f"verified {output.age(ages.verified, now)}" if ages.verified else "verified never (`verify --read-data`)"
 
 
 def _unread_line(unread: UnreadFacts, now: datetime) -> str:

@@ -252,6 +252,8 @@ def verified_lines(place: tuple[RegionName, str], found: Verification, noted: in
     yield f"  {counted(found.sections, 'section')} in {counted(found.packs, 'pack')}, {size(found.size)}"
     compared = counted(found.opened, "segment")
     yield f"  read {found.read} of the packs, {size(found.read_size)}; compared the rows of {compared}"
+    if found.packs and not found.read:
+        yield "  so no snapshot counts as verified by this: that takes `--read-data`"
     proven = counted(len(found.proven), "snapshot")
     yield f"  {proven} proven" + (f", {noted} of them new to the ledger" if noted else "")
     if found.entries:

@@ -79,6 +79,8 @@ def _farewell(places: SetupPlaces, draft: ConfigDraft, keys: KeyAnswers) -> Iter
     yield from ("", f"Written: {places.config} and its keys.", "", "Into escrow, away from this machine and the store:")
     yield "  escrow.identity, and its passphrase in another place"
     yield f"  {places.file('tenant.key')}: without it nobody finds a tenant's segments"
+    if draft.keeps:
+        yield f"  {places.file('keeper.key')}: without it this keeper's key has to be exchanged, and retired"
     yield f"  the keeper's public key: {draft.keeper}"
     if keys.identities:
         moved = " and ".join(str(home / name) for name in keys.identities)

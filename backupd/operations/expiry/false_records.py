@@ -19,6 +19,9 @@ from backupd.planning.ledger_facts import expired_on, proven_on
 from backupd.repository import layout
 from backupd.repository.state.keyring_cache import KeyringCache
 
+_SHOWN = 3
+"""Names in a hint."""
+
 
 def find_false(keeper: Keeper, store: str, names: Collection[SnapshotName], cache: KeyringCache) -> Expired:
     """Return what `remove_false` would remove: nothing where a record is gone already.
@@ -31,7 +34,9 @@ def find_false(keeper: Keeper, store: str, names: Collection[SnapshotName], cach
     remembered = cache.records() | cache.followed().keys() | proven_on(entries, store) | expired_on(entries, store)
     there = {layout.place_of(place).snapshot for place in places}
     if unknown := sorted({*names} - there - remembered):
-        raise UsageError(f"store '{store}' has no snapshot '{unknown[0]}'", hint="`backupd snapshots` lists all names.")
+        listed = {layout.place_of(info.name).snapshot for info in keeper.stores[store].store.list(layout.RECORDS)}
+        hint = _whole_names(unknown[0], {*remembered, *filter(None, listed)})
+        raise UsageError(f"store '{store}' has no snapshot '{unknown[0]}'", hint=hint)
     _require_not_held(keeper, store, {*names} & there, cache)
     return Expired(store=store, snapshots=len(names), objects=len(places), bytes=sum(places.values()))
 
@@ -52,6 +57,17 @@ def remove_false(keeper: Keeper, store: str, names: Collection[SnapshotName], ca
         raise StoreError(f"'{left[0]}' was removed and is still listed", hint="Check the store, and try again.")
     keeper.book.append(lambda _: [done])
     return done
+
+
+def _whole_names(given: str, known: Collection[SnapshotName]) -> str:
+    """Return the hint for a name that is none: the whole names that begin so.
+
+    Only a whole name says what is removed: who signs false records can make one whose beginning is a true one's.
+    """
+    meant = sorted(name for name in known if given and name.startswith(given))[:_SHOWN]
+    if not meant:
+        return "`backupd snapshots REGION --json` has the whole names."
+    return f"It takes the whole name, so that no other is meant: {', or '.join(meant)}."
 
 
 def _require_not_held(keeper: Keeper, store: str, names: Collection[SnapshotName], cache: KeyringCache) -> None:

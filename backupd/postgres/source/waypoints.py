@@ -1,6 +1,7 @@
 """Summing what rows on the way to a tenant lead to, in the server: no value of any row leaves it.
 
-`backupd manual trust`, row *sums of rows on the way to a tenant*, says who can write them, and what is checked.
+`backupd manual trust`, row *sums of rows on the way to a tenant, where only what changed is read*, says who can write
+them, and what is checked.
 """
 
 from __future__ import annotations

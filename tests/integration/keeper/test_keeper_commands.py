@@ -288,6 +288,8 @@ def test_a_false_snapshot_is_removed_by_its_name(kept: NodeFolder) -> None:
     assert (shown["plan"]["objects"], shown["expired"]) == (1, None)
     unknown = kept.run("expire", "be", "--false", f"{first[:-1]}x")
     assert (unknown.returncode, b"has no snapshot" in unknown.stderr) == (2, True)
+    short = kept.run("expire", "be", "--false", second[:25])
+    assert (short.returncode, f"{second}." in short.stderr.decode()) == (2, True), short.stderr
     done = kept.run("expire", "be", "--false", second)
     assert (done.returncode, b"removed 1 object of 1 false snapshot" in done.stdout) == (0, True)
     assert [one["name"] for one in kept.json("snapshots", "be")["regions"][0]["snapshots"]] == [first]

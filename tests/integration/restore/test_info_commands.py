@@ -119,6 +119,7 @@ def test_tables_and_tenants_are_listed_with_an_identity_only(backed_up: tuple[No
     node, _ = backed_up
 
     done = node.run("ls", "be", names(node)[-1][:25], *OPENED)
+    assert f"snapshot {names(node)[-1][:25]} of app, exported ".encode() in done.stdout
     found = node.json("ls", "be", names(node)[-1], *OPENED)["holdings"]
 
     assert b"secretive-3" in done.stdout

@@ -1,14 +1,17 @@
-"""What `drill` asks for: what started it is the daemon's to say, and nobody else's."""
+"""What `drill` asks for: what started it is the daemon's to say, and nobody else's; and what its text says."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
+from doubles.samples.reports import sample
 
-from backupd.cli.commands.drill import DrillOptions
+from backupd.cli.commands.drill import DrillOptions, _Done, _lines
 from backupd.errors import UsageError
+from backupd.operations.drill import DrillOutcome
 
 DUE = "2030-01-01T06:00:00.000000Z"
 
@@ -55,3 +58,16 @@ def test_names_need_an_identity() -> None:
         DrillOptions(explain=True).reader()
 
     assert DrillOptions().reader() is None
+
+
+def test_checks_that_prove_nothing_are_counted() -> None:
+    """On the terminal as on the page: those that were not made, and those that passed with nothing to look at."""
+    report = sample()
+    idle = [msgspec.structs.replace(one, examined=0) if one.verdict == "pass" else one for one in report.checks]
+    report = msgspec.structs.replace(report, checks=idle)
+    text = list(_lines(_Done(DrillOutcome(report, None, ()), None)))
+    skipped = [one.verdict for one in idle].count("skip")
+    assert f"  {skipped} of {len(idle)} checks were not made, and prove nothing" in text
+    passed = [one.verdict for one in idle].count("pass")
+    assert f"  {passed} of those that passed had nothing to look at, which proves as little" in text
+    assert any(line.split() == ["check", "looked", "at"] for line in text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from backupd.cli.commands.store import verified_lines
@@ -41,6 +43,16 @@ def test_the_verdict_is_what_was_seen(verified: Verification, first: str, helped
     assert lines[0] == first
     assert ("`backupd backup be`" in lines[1]) is helped
     assert verified.clean is (first == "be on far: clean")
+
+
+def test_what_was_not_read_is_not_verified() -> None:
+    """A clean verdict without `--read-data` leaves `status` with `verified never`; both say why."""
+    whole = replace(found(1), read=1)
+    said = [
+        any("`--read-data`" in line for line in verified_lines((RegionName("be"), "far"), one, None))
+        for one in (found(1), whole)
+    ]
+    assert said == [True, False]
 
 
 def test_a_name_that_a_message_quotes_is_not_said_twice() -> None:
