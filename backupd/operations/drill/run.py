@@ -72,6 +72,7 @@ from backupd.operations.phases import Phases
 from backupd.operations.restore import RestoreReport, restore
 from backupd.operations.restore.contents import SnapshotContents
 from backupd.planning.drill import drill_type, find_repeated
+from backupd.planning.incarnations import fold
 from backupd.planning.selection import Selection
 from backupd.postgres.client_programs import find_programs
 from backupd.postgres.connect import Source, other_database
@@ -188,10 +189,12 @@ class _Drill:
             )
 
     def _restore(self, server: ScratchServer, subject: DrilledSnapshot, name: str, **other: Any) -> RestoreReport:
-        # Rows may refer to what a purge took: the drill proves the rest and reports it. Nothing else excuses a key.
+        # Rows may refer to what a purge took, or a backup left out because it was purged before: the drill proves the
+        # rest and reports it. Nothing else excuses a key.
+        purged = any(one.purge for one in fold(subject.history.chain.entries()).incarnations.values())
         request = replace(
             restore_request(subject, server.source, name),
-            without_broken_keys=not subject.choice.exact,
+            without_broken_keys=purged or not subject.choice.exact,
             keep_going=self._request.explain,
         )
         self._made.loading = True
