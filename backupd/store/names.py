@@ -47,9 +47,10 @@ def temporary(random: Callable[[int], bytes]) -> ObjectName:
 def removable_folders(parts: Sequence[str]) -> Sequence[str]:
     """Return those of an object's folders that a store makes and removes as needed.
 
-    Folders below `incoming` are left out: people make them, with owners and modes.
+    Folders below `incoming` are left out: people make them, with owners and modes. So is that of temporary objects, in
+    which somebody else may be about to write.
     """
-    return parts if parts[:1] != [INCOMING] else []
+    return [] if parts and parts[0] in (INCOMING, TEMPORARY) else parts
 
 
 def flat(name: str) -> ObjectName:

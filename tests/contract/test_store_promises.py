@@ -77,6 +77,20 @@ def test_the_folder_of_a_node_stays_when_it_is_empty(store, root_of):
     assert not (root_of(store) / "packs").exists()
 
 
+def test_the_folder_of_uploads_does_not_go_from_under_one(store):
+    """Somebody else's temporary object, the last one there, is removed while an upload begins."""
+    other = f"tmp/{'0' * 32}"
+    put(store, other, b"other")
+
+    class Source(io.BytesIO):
+        def seek(self, *place):
+            store.remove(other)
+            return super().seek(*place)
+
+    store.put_new("object", Source(b"data"), 4, digest(b"data"))
+    assert store.get("object") == b"data"
+
+
 def test_concurrent_puts_of_one_name_agree(store):
     """Of several writers of one name with different content exactly one wins and the others are told."""
     contents = [bytes([65 + number]) * 50_000 for number in range(6)]

@@ -21,7 +21,7 @@ from backupd.cli.options import (
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply, Results
 from backupd.cli.waiting_line import counted_seconds
-from backupd.errors import BackupdError, RefusedError, SourceError, StoreError, UnmappedError
+from backupd.errors import BackupdError, InterruptedRunError, RefusedError, SourceError, StoreError, UnmappedError
 from backupd.model.ids import SHORT_NAME
 from backupd.model.text import counted
 
@@ -154,32 +154,40 @@ def _preview_lines(name: str, stores: Sequence[str], preview: BackupPreview) -> 
 
 
 def _back_up_region(context: Context, region: RegionName, targets: list[BackupTarget], results: Results) -> None:
-    """Run a region's backups between its hooks: none after a hook that failed."""
+    """Run a region's backups between its hooks: none after a hook that failed. One that is interrupted has failed."""
     from backupd.operations.backup.region import back_up
     from backupd.operations.hooks import HookEvent
     from backupd.operations.snapshots.listed_names import remember_one
 
     own = Results(results.as_json, quiet=results.quiet)
-    if _has_run(context, region, HookEvent.BEFORE, own):
-        for outcome in back_up(targets):
-            own.add(_reply(outcome))
-            if outcome.report is not None:
-                remember_one(context.config.node.state_dir / region, outcome.report.snapshot)
-    _has_run(context, region, HookEvent.FAILURE if own.status else HookEvent.AFTER, own)
+    try:
+        if _has_run(context, region, HookEvent.BEFORE, own):
+            for outcome in back_up(targets):
+                own.add(_reply(outcome))
+                if outcome.report is not None:
+                    remember_one(context.config.node.state_dir / region, outcome.report.snapshot)
+    except InterruptedRunError as error:
+        _has_run(context, region, HookEvent.FAILURE, own, error.exit_code)
+        raise
+    _has_run(context, region, HookEvent.FAILURE if own.status else HookEvent.AFTER, own, own.status)
     results.replies.extend(own.replies)
 
 
-def _has_run(context: Context, region: RegionName, event: HookEvent, results: Results) -> bool:
-    """Run a region's hook, if it has one; a failure becomes a reply. Return whether none failed."""
+def _has_run(
+    context: Context, region: RegionName, event: HookEvent, results: Results, status: int | None = None
+) -> bool:
+    """Run a region's hook, if it has one, with the exit status so far; a failure becomes a reply. Return whether none
+    failed.
+    """
     from backupd.model.answers import DatabaseBackup
-    from backupd.operations.hooks import HookEvent, run_hook
+    from backupd.operations.hooks import run_hook
     from backupd.wiring.backup import region_hook
 
     hook = region_hook(context, region, event)
     if hook is None:
         return True
     try:
-        run_hook(hook, region, context.environ, None if event is HookEvent.BEFORE else results.status)
+        run_hook(hook, region, context.environ, status)
     except BackupdError as error:
         value = DatabaseBackup(region=region, store="", database="", error=output.as_object(error))
         results.add(Reply(value, remarks=output.failure_lines(error, region), status=error.exit_code))

@@ -67,6 +67,15 @@ def test_a_hook_that_fails_before_keeps_the_backup_from_running(node: NodeFolder
     assert node.repository().snapshots() == []
 
 
+def test_an_interruption_is_a_failure_to_a_hook(node: NodeFolder) -> None:
+    """What was stopped before goes on, whoever stopped the backup."""
+    hook, log = program(node.folder), node.folder / "log"
+    stops = program(node.folder, "#!/bin/sh\nkill -TERM $PPID\nexec sleep 60\n", "stops")
+    configure(node, run_before=[str(stops)], run_on_failure=[str(hook), str(log)])
+    assert node.run("backup").returncode == 130
+    assert log.read_text() == "run_on_failure be 130\n"
+
+
 def test_a_hook_that_fails_afterwards_is_an_error_beside_the_snapshot(node: NodeFolder) -> None:
     """The snapshot exists all the same."""
     hook = program(node.folder)

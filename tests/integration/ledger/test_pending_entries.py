@@ -80,7 +80,7 @@ class Keepers:
     def findings(self, keeper: str) -> list[str]:
         """What `verify`, `restore` and a drill on this keeper find wrong with the ledger."""
         seen = read_ledger(Repository(self.store, TRUSTED, TRUSTED), self.copy(keeper))
-        return [finding.sentence for finding in seen.findings]
+        return [finding.sentence for finding in seen.wrong]
 
     @property
     def warnings(self) -> list[str]:

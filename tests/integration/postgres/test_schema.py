@@ -169,7 +169,7 @@ class TestSchema:
 
 class TestGlobals:
     def test_roles_come_back_as_pg_dumpall_tells_them(self, every_type: Database) -> None:
-        """Nobody's statements, without tenants, are all of pg_dumpall's."""
+        """Nobody's statements, without tenants, are all of pg_dumpall's, without the first superuser's name."""
         with held(every_type) as source:
             (text,) = dump_globals(source.client, source.connection, source.names).values()
             command = source.client.command("pg_dumpall", "--globals-only", "-l", "service=backupd")
@@ -177,6 +177,7 @@ class TestGlobals:
         assert 'CREATE ROLE "zoo ""odd"" rôle";' in text
         assert "ALTER ROLE zoo_reader SET search_path TO 'zoo', 'odd', 'public';" in text or "search_path" in text
         assert "COMMENT ON ROLE zoo_group IS 'a group; with ''quotes'' and -- no comment';" in text
+        words = words.replace(" GRANTED BY postgres;", ";")
         expected = [line for line in words.splitlines() if line and not line.startswith(("--", "\\"))]
         assert sorted(text.splitlines()) == sorted(expected)
 
