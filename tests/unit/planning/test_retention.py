@@ -48,6 +48,14 @@ def test_the_newest_of_each_day_is_kept_and_days_are_counted_from_today():
     assert kept([at(evening), at(3), at(4), at(5)], policy) == [(NOW - evening) / timedelta(days=1)]
 
 
+def test_the_newest_of_a_day_stays_until_it_is_proven():
+    """One that was proven is worth more, and both are kept today."""
+    policy = replace(NOTHING, daily=2)
+    said = reasons([at(0.2), at(0.1, proven=False)], policy)
+    assert said == [("daily 1 of 2",), ("daily 1 of 2, not proven yet",)]
+    assert reasons([at(1.2), at(1.1, proven=False)], policy) == [("daily 2 of 2",), ("no rule keeps it",)]
+
+
 def test_weeks_begin_on_monday_and_months_on_the_first():
     """The newest snapshot of a week is its Sunday's, that of a month its last day's."""
     monday, sunday = datetime(2026, 6, 15, 1, tzinfo=UTC), datetime(2026, 6, 14, 23, tzinfo=UTC)

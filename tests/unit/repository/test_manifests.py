@@ -109,3 +109,14 @@ def test_a_line_that_cannot_be_cut_is_refused_when_written() -> None:
     long = TableEntry(1, "s", "t", ["c" * 100] * 12_000)
     with pytest.raises(ValueError, match="over the limit"):
         list(encode_entries([long]))
+
+
+def test_facts_over_a_line_are_divided(entries_of: Callable[[bytes], list[Entry]]) -> None:
+    """A list of thousands of names goes on in further lines, each below the limit; what is short stays together."""
+    facts = {"server_version": 170010, "refresh": [f"view_{number:0400}" for number in range(5_000)], "few": [1, 2]}
+    lines = list(encode_entries([FactsEntry(facts)]))
+    assert len(lines) == 4
+    assert all(len(line) < LINE_LIMIT for line in lines)
+    first, *more = [entry.facts for entry in entries_of(b"".join(lines)) if isinstance(entry, FactsEntry)]
+    assert first == {**facts, "refresh": []}
+    assert [name for part in more for name in part["refresh"]] == facts["refresh"]
