@@ -72,7 +72,7 @@ def attest(keeper: Keeper, key: IncarnationKey, locations: Mapping[str, str]) ->
     items += open_items(facts.purge, keeper.stores.keys(), seen.looks, keeper.clock.now())
     items += living_copies(declared_copies(facts.purge, keeper.rules.copies), keeper.clock.now())
     _refuse(key, items)
-    _refuse(key, [f"{sentence}, so nobody knows whose they are" for sentence in _strangers(keeper)])
+    _refuse(key, list(_strangers(keeper)))
     keys = list_keys(keeper, facts.purge.segments)
     _refuse(key, [f"'{where}' holds a key of it" for where in keys.kept])
     attestation = _composed(keeper, facts, _Evidence(seen.looks, keys, locations))
@@ -254,7 +254,8 @@ def _strangers(keeper: Keeper) -> Iterator[str]:
     """Yield a sentence about each keyring with segments of nobody known, which may be the tenant's."""
     for name in sorted(keeper.stores):
         with KeyringCache.opened(keeper.cache_path(name), keeper.repository, keeper.tags) as cache:
-            yield from forgeries(name, cache.strangers())
+            for sentence in forgeries(name, cache.strangers()):
+                yield f"{sentence}, so nobody knows whose they are (`backupd manual incidents`)"
 
 
 def _late_runs(keeper: Keeper, store: str, purge: Purge) -> Iterator[str]:
