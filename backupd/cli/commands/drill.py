@@ -361,9 +361,9 @@ def _unproven_lines(report: Report) -> Iterator[str]:
     skipped = sum(check.verdict == "skip" for check in report.checks)
     idle = sum(check.verdict == "pass" and not check.examined for check in report.checks)
     if skipped:
-        yield f"  {skipped} of {counted(len(report.checks), 'check')} were not made, and prove nothing"
+        yield f"  not made, and proving nothing: {skipped} of {counted(len(report.checks), 'check')}"
     if idle:
-        yield f"  {idle} of those that passed had nothing to look at, which proves as little"
+        yield f"  passed with nothing to look at, proving as little: {idle}"
 
 
 def _named(outcome: DrillOutcome) -> Iterator[str]:
