@@ -85,7 +85,8 @@ def read_ledger(
         cure = "a keeper's next run brings them (`backupd purge`)"
         lacking.append(Mismatch(layout.entry_name(len(chain.links) + 1), f"{said}; {cure}"))
         chain = known
-    elif not findings and (wrong := kept.contradiction(chain)):
+    # The copy stands in for a store only if it is whole: behind a gap it knows of entries that nobody has here.
+    if not findings and (wrong := kept.contradiction(chain)):
         findings.append(Mismatch(layout.entry_name(wrong[0]), wrong[1]))
     if at_least is not None and not findings:
         try:

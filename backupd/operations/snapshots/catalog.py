@@ -97,7 +97,9 @@ def read_catalog(
         if not seen:
             raise next(away[name] for name in repositories)
     snapshots, damage = _read_records(seen, phases)
-    damage += [f"{one.name}: {found.sentence}" for one in seen for found in one.reading.findings]
+    damage += [
+        f"{one.name}: {found.sentence}" for one in seen for found in (*one.reading.findings, *one.reading.lacking)
+    ]
     return Catalog(region, tuple(seen), away, snapshots, tuple(damage))
 
 

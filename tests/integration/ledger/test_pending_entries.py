@@ -240,6 +240,22 @@ def test_cut_off_again_while_it_is_settled(tmp_path: Path, after: bool) -> None:
     assert 2 <= at < 98
 
 
+def test_a_copy_with_a_gap_does_not_stand_in_for_a_store(keepers: Keepers) -> None:
+    """Where the store lacks its end, the own copy is followed; not one that knows of entries which it has lost."""
+    for word in ("second", "third", "fourth"):
+        keepers.say("one", word)
+    last = [f"ledger/{number:010}.json" for number in (2, 3, 4)]
+    for name in last:
+        keepers.store.remove(name)
+    repository = Repository(keepers.store, TRUSTED, TRUSTED)
+    seen = read_ledger(repository, keepers.copy("one"))
+    assert (seen.findings, len(seen.lacking), len(seen.chain.links)) == ((), 1, 4)
+    keepers.copy("one").remove(last[1])
+    seen = read_ledger(repository, keepers.copy("one"))
+    (finding,) = seen.findings
+    assert finding.object == last[2]
+
+
 @pytest.mark.parametrize("shorter", [True, False], ids=["rolled back", "written anew"])
 def test_an_entry_the_store_had_stays_a_witness(keepers: Keepers, shorter: bool) -> None:
     """A store that took an entry, and shows another one in its place, is refused as ever; nothing is dropped."""
