@@ -9,7 +9,7 @@ import pytest
 from backupd.model.ids import TenantId
 from backupd.model.ledger import Absent, Cleared, Event, Held, PurgeBegan, Released, Shredded, Unsubscribed
 from backupd.model.text import stamp
-from backupd.planning.incarnations import Incarnation, IncarnationKey, TenantStates, foreseen
+from backupd.planning.incarnations import Incarnation, IncarnationKey, State, TenantStates, foreseen
 
 ADA, BOB, CYD = (TenantId(letter * 32) for letter in "abc")
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -62,3 +62,13 @@ def test_a_step_of_a_purge_that_did_not_begin_is_none(event: Event) -> None:
     began = PurgeBegan(**OF_ADA, segments=[], stores=["disk"])
     assert after(LEFT, event, began).incarnations[key] == after(LEFT, began).incarnations[key]
     assert after(LEFT, began, event).incarnations[key] != after(LEFT, began).incarnations[key]
+
+
+def test_a_purge_is_as_far_as_on_the_store_where_it_is_least_far() -> None:
+    """Unreadable only where no store has a key any more, cleared only where none has a byte."""
+    began = PurgeBegan(**OF_ADA, segments=[], stores=["disk", "cellar"])
+    shredded = [Shredded(**OF_ADA, store=store, keyrings=1) for store in began.stores]
+    cleared = [Cleared(**OF_ADA, store=store, objects=1, bytes=1) for store in began.stores]
+    events = [LEFT, began, *shredded, *cleared]
+    states = [after(*events[:number]).incarnations[IncarnationKey(ADA, 1)].state for number in range(1, 7)]
+    assert states == [State.MARKED, State.PURGING, State.PURGING, State.UNREADABLE, State.UNREADABLE, State.CLEARED]

@@ -112,6 +112,13 @@ def test_a_purge_explains_its_segments_and_no_others() -> None:
     assert (explained.purged_in(GENERATION), explained.purged_in(OTHER)) == ({ONE[1], TWO[1]}, frozenset())
 
 
+def test_a_reduction_says_where_a_part_is_kept_on_its_own_store() -> None:
+    """Elsewhere the snapshot is there, or expired, for itself."""
+    events = entries(Reduced(store="disk", snapshot=A, into=B))
+    assert explain_absences(events, "disk").reduced == explain_absences(events, None).reduced == {A: B}
+    assert explain_absences(events, "cellar").reduced == {}
+
+
 def test_absent_is_what_was_looked_for_on_that_store_since() -> None:
     """Of the incarnation that it was looked for; and no purge that began at the instant, or later."""
     told = entries(purge("a", ONE), absent("a", "disk"), purge("a", TWO), purge("b", THREE), absent("b", "disk", 2))

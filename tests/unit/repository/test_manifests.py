@@ -120,3 +120,13 @@ def test_facts_over_a_line_are_divided(entries_of: Callable[[bytes], list[Entry]
     first, *more = [entry.facts for entry in entries_of(b"".join(lines)) if isinstance(entry, FactsEntry)]
     assert first == {**facts, "refresh": []}
     assert [name for part in more for name in part["refresh"]] == facts["refresh"]
+
+
+def test_runs_over_a_line_are_divided(entries_of: Callable[[bytes], list[Entry]]) -> None:
+    """The runs of a table in millions of chunks go on in further lines, and come back as one entry."""
+    runs = [1, 0, 1] * 20_000
+    rows = RowsEntry(3, [(1, 2, sha256(b"1\n"))], runs)
+    lines = list(encode_entries([rows]))
+    assert [line[:7] for line in lines] == [b'["rows"', b'["more"', b'["more"']
+    assert all(len(line) < LINE_LIMIT for line in lines)
+    assert entries_of(TABLE + b"".join(lines))[1:] == [rows]
