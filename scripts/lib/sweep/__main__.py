@@ -6,9 +6,10 @@ import argparse
 import contextlib
 import math
 import os
-import random
+import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from lib.soak.clock import Clock
 from lib.soak.nodes import Places, prepare
 from lib.soak.run import moments
 from lib.sweep.case import Sweep
-from lib.sweep.faults import KINDS, PORTS, Call, Fault
+from lib.sweep.faults import KINDS, PORTS, Call, Fault, spread
 from lib.sweep.log import Log
 from lib.sweep.operations import OPERATIONS, Preparation
 from lib.sweep.report import Row, markdown, table
@@ -37,7 +38,26 @@ def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     if options.table:
         return _told(Log(options.log).rows([operation.name for operation in OPERATIONS]), options)
-    folder = options.folder
+    options.log = options.log or options.folder / "log"
+    if options.job:
+        return _work(options)
+    others = [_start([*arguments, "--job", str(job), "--log", str(options.log)], job) for job in range(1, options.jobs)]
+    _work(options)
+    if sum(abs(other.wait()) for other in others):
+        raise RuntimeError("another process of the sweep failed; what it did is in the log")
+    return _told(Log(options.log).rows(options.operations), options)
+
+
+def _start(arguments: Sequence[str], job: int) -> subprocess.Popen[bytes]:
+    """Another process, which does its share of the cases in a world of its own."""
+    environment = {**os.environ, "SOAK_OFFSET": f"{os.environ['SOAK_OFFSET']}-{job}"}
+    return subprocess.Popen([sys.executable, "-m", "lib.sweep", *arguments], env=environment)
+
+
+def _work(options: argparse.Namespace) -> int:
+    """Do the share of one process of each operation's cases."""
+    folder = options.folder / str(options.job)  # short: a socket's path may have 107 bytes
+    folder.mkdir(mode=0o711)
     with ExitStack() as stack:
         world = _world(stack, folder, options.seed)
         world.disks = world.usual_disks()
@@ -45,11 +65,10 @@ def main(arguments: Sequence[str]) -> int:
         with contextlib.closing(world.places.source.server.connect("app")) as app:
             app.execute("SET timezone = 'UTC'")
             digests = world.control.digests(app)
-        log = Log(options.log or folder / "log")
         for operation in OPERATIONS:
             if operation.name in options.operations:
-                _sweep(Sweep(world, operation, stages[operation.name], digests), options, log)
-    return _told(log.rows(options.operations), options)
+                _sweep(Sweep(world, operation, stages[operation.name], digests), options, Log(options.log))
+    return 0
 
 
 def _told(rows: Sequence[Row], options: argparse.Namespace) -> int:
@@ -65,20 +84,22 @@ def _told(rows: Sequence[Row], options: argparse.Namespace) -> int:
 
 
 def _sweep(sweep: Sweep, options: argparse.Namespace, log: Log) -> None:
-    """Run the cases of one operation that are not in the log yet, in an order that the seed draws."""
+    """Run our share of the cases of one operation that are not in the log yet, in an order that the seed draws."""
     name = sweep.operation.name
     calls = sweep.count()
     kinds = {port: set(options.kinds) for port in options.ports}
     if sweep.operation.by_script:  # whose state is the store itself: without it nothing can be recovered
         kinds.get("state", set()).discard("removed")
     wanted = [fault for fault in _faults(calls) if fault.kind in kinds.get(fault.port, ())]
-    log.counted(name, {port: sum(call.port == port for call in calls) for port in PORTS}, len(wanted))
+    if options.job == 0:
+        log.counted(name, {port: sum(call.port == port for call in calls) for port in PORTS}, len(wanted))
     chosen = [Fault.parse(one) for one in options.fault] or wanted[:: options.every]
-    chosen = random.Random(f"{options.seed} {name}").sample(chosen, min(options.cases or len(chosen), len(chosen)))
+    chosen = spread(chosen, f"{options.seed} {name}")[: options.cases]
     until = time.monotonic() + 60 * (options.minutes or math.inf)
     done = log.done(name)
     for fault in chosen:
-        if time.monotonic() < until and (options.fault or fault.place not in done):
+        ours = zlib.crc32(fault.place.encode()) % options.jobs == options.job
+        if ours and time.monotonic() < until and (options.fault or fault.place not in done):
             case = sweep.run(fault)
             log.ended(case)
             if options.verbose or case.wrong:
@@ -121,8 +142,14 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--ports", type=_list_of(PORTS), default=PORTS, metavar="A,B", help=", ".join(PORTS))
     parser.add_argument("--kinds", type=_list_of(KINDS), default=list(KINDS), metavar="A,B", help=", ".join(KINDS))
     parser.add_argument("--every", type=int, default=1, metavar="K", help="only every K-th case")
-    parser.add_argument("--cases", type=int, metavar="N", help="only so many of each operation, drawn by the seed")
+    parser.add_argument(
+        "--cases",
+        type=int,
+        metavar="N",
+        help="only so many of each operation, drawn by the seed",
+    )
     parser.add_argument("--minutes", type=float, metavar="N", help="only so long for each operation")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="so many processes, each with its own servers")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--fault", action="append", default=[], help="only this one, as a failed case is printed")
     parser.add_argument("--log", type=Path, metavar="FILE", help="go on from the cases of FILE, and add to it")
@@ -130,6 +157,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     parser.add_argument("--manual", action="store_true", help="put the table into the manual, in this checkout")
     parser.add_argument("--verbose", action="store_true", help="print every case")
+    parser.add_argument("--job", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, required=True, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.table and options.log is None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -87,6 +88,20 @@ class Fault:
     def parse(cls, text: str) -> Fault:
         process, port, number, kind = text.partition(" ")[0].split(":")
         return cls(process, port, int(number), kind)
+
+
+def spread(faults: Sequence[Fault], seed: str) -> list[Fault]:
+    """All of them in an order that the seed draws, of which every beginning has as much as it can of everything.
+
+    Faults of one kind at calls that do the same are a class. Each class has its turn before one has its second.
+    """
+    drawn, turns = random.Random(seed), Counter[tuple[str, ...]]()
+    placed = []
+    for fault in drawn.sample(faults, len(faults)):
+        group = fault.process, fault.port, fault.kind, fault.what
+        turns[group] += 1
+        placed.append((turns[group], fault))
+    return [fault for _, fault in sorted(placed, key=lambda pair: pair[0])]
 
 
 def die() -> None:

@@ -7,11 +7,11 @@ import os
 import runpy
 from pathlib import Path
 
-from lib.sweep import ports
+from lib.sweep import disks
 from lib.sweep.faults import Trip
 
 if __name__ == "__main__":
     folders = {port: Path(folder) for port, folder in json.loads(os.environ["SWEEP_DISKS"]).items()}
-    ports.sweep_programs(trip := Trip.of_environment())
-    ports.sweep_disks(trip, ports.Disks(folders))
+    disks.sweep_programs(trip := Trip.of_environment())
+    disks.sweep_disks(trip, disks.Disks(folders))
     runpy.run_module("backupd.rows.worker", run_name="__main__")

@@ -26,6 +26,7 @@ from backupd.cli.main import main
 from lib.soak.clock import Clock
 from lib.soak.nodes import Places
 from lib.sweep import ports
+from lib.sweep.disks import Disks
 from lib.sweep.faults import Call, Fault, Trip
 
 PATIENCE = 600.0
@@ -155,7 +156,7 @@ class World:
             os.environ["BACKUPD_CONFIG"] = str(self.node / "backupd.toml")
             for patch in self.patches:
                 patch()
-            ports.install(trip, ports.Disks(self.disks), self.pass_time)
+            ports.install(trip, Disks(self.disks), self.pass_time)
             status = program()
         except BaseException:  # noqa: BLE001 - whatever it is, this process ends here
             traceback.print_exc()

@@ -1,6 +1,10 @@
 """The sweep's own checks can fail, and a fault strikes the call that it names, and later ones where it is to stay."""
 
 import importlib
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,6 +109,51 @@ def test_the_cases_of_a_call_follow_from_what_it_does(modules):
     assert met == set(faults.KINDS)
     assert str(faults.Fault("main", "store", 2, "cut", "get")) == "main:store:2:cut (get)"
     assert faults.Fault.parse("main:store:2:cut (get)") == faults.Fault("main", "store", 2, "cut")
+
+
+def test_every_beginning_of_a_sweep_has_as_much_as_it_can_of_everything(modules):
+    """One case of each kind at each sort of call before the second of any, in an order that the seed draws."""
+    faults = modules["faults"]
+    many = [faults.Fault("main", "state", number, "full", "mkdir") for number in range(1, 60)]
+    few = [faults.Fault("main", port, 1, kind, "x") for port in ("store", "spool") for kind in ("full", "kill", "cut")]
+    order = faults.spread(many + few, "7 purge")
+    assert {fault.what for fault in order[:7]} == {"mkdir", "x"}
+    assert set(order[:7]) >= set(few)
+    assert sorted(order, key=str) == sorted(many + few, key=str)
+    assert faults.spread(many + few, "7 purge") == order != faults.spread(many + few, "8 purge")
+
+
+def test_a_worker_under_the_sweep_loads_little(modules):
+    """Of backupd nothing but its own program: starts of processes are most of what a case takes."""
+    code = "import sys, lib.sweep.disks; print(*[name for name in sys.modules if name.split('.')[0] == 'backupd'])"
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "scripts", ROOT / "tests")))
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": path}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("command", "struck"),
+    [
+        (["/bin/sh", "-c", "exit 3"], False),
+        ([sys.executable, "-I", "-S", "/x/jail.py", "run", json.dumps({"command": ["/bin/initdb", "-D", "x"]})], True),
+        ([sys.executable, "-I", "-S", "/x/jail.py", "run", json.dumps({"command": ["/bin/true"]})], False),
+        (["/usr/bin/pg_dump", "--version"], True),
+    ],
+    ids=["shell", "initdb in a jail", "true in a jail", "pg_dump"],
+)
+def test_programs_of_postgresql_are_struck_in_a_jail_too(modules, monkeypatch, command, struck):
+    """A drill's server and what makes it run in one; what is no program of PostgreSQL's does not count."""
+    disks = importlib.import_module("lib.sweep.disks")
+    monkeypatch.setattr(subprocess, "Popen", subprocess.Popen)
+    trip = modules["faults"].Trip("main", modules["faults"].Fault("main", "postgres", 1, "error"), "")
+    disks.sweep_programs(trip)
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        pass
+    assert trip.blown == struck
+    if struck:
+        assert (process.args, process.returncode) == (["/bin/false"], 1)
 
 
 def test_the_table_has_a_row_for_each_operation(modules):
