@@ -151,6 +151,7 @@ class Deduplicator:
         self._packed = 0
         self._waiting: dict[Pseudonym, Segment] = {}
         self._open: dict[Pseudonym, Segment] = {}
+        self._fuller = self._fuller_ones()
         self.added = 0
         """Plain bytes of new chunks so far."""
 
@@ -233,12 +234,19 @@ class Deduplicator:
         A little at a time: PostgreSQL would wait while much is sealed, and the packer while memory fills again.
         """
         enough = self._enough - self._enough // 8
-        mean = self._pending // len(self._waiting)
-        for least in (2 * mean, mean, 0):  # sorting thousands of them each time takes longer
-            for segment in [one for one in self._waiting.values() if one.pending_size >= least]:
-                if self._pending <= enough:
-                    return
-                yield self._flush(segment)
+        while self._pending > enough:
+            yield self._flush(next(self._fuller))
+
+    def _fuller_ones(self) -> Iterator[Segment]:
+        """Yield segments that are fuller than others, while any wait. They are looked through again only when all that
+        were found have had their turn: there may be tens of thousands.
+        """
+        while True:
+            mean = self._pending // len(self._waiting)
+            for least in (2 * mean, mean):  # sorting takes longer
+                for segment in [one for one in self._waiting.values() if one.pending_size >= least]:
+                    if segment.pending_size >= max(least, 1):
+                        yield segment
 
     def _flush(self, segment: Segment) -> SectionJob:
         """Return the pending chunks as one block, which ends the section when that is large enough."""

@@ -63,8 +63,8 @@ class StretchChunker(Chunker):
         self._mark = mark
         self.borders.append(Border(len(cuts), int(mark)))
 
-    def _size_of(self, tenant: bytes | None, rows: list[bytes]) -> int:
-        return super()._size_of(tenant, rows) + (len(self._mark) + 1) * len(rows)
+    def _counted(self, tenant: bytes | None, size: int, rows: int) -> int:
+        return super()._counted(tenant, size, rows) + (len(self._mark) + 1) * rows
 
     def _begin_long_row(self, head: bytes, cuts: list[Cut]) -> None:
         mark, _, rest = head.partition(b"\t")

@@ -39,13 +39,13 @@ class TenantBuffer:
 
 
 class Cut(NamedTuple):
-    """One tenant's rows that make a chunk."""
+    """Rows of one tenant that make a chunk, or a piece of a long row."""
 
     tenant: bytes | None
-    rows: list[bytes]
-    whole: bool
-    """Whether `rows` are rows without their newlines; otherwise it is one raw piece of a long row, the last one with
-    its newline."""
+    data: bytes
+    """COPY text, at most `LARGEST_CHUNK`."""
+    rows: int
+    """Rows that end in it."""
 
 
 class Chunker:
@@ -154,34 +154,44 @@ class Chunker:
 
     def _cut(self, buffer: TenantBuffer, cuts: list[Cut]) -> None:
         rows, buffer.rows = buffer.rows, []
-        self._held -= self._size_of(buffer.tenant, rows)
         longest = LONGEST_CHUNK * (self._mask + 1)
         if len(rows) <= longest:
-            cuts.append(Cut(buffer.tenant, rows, whole=True))
+            self._join(buffer.tenant, rows, cuts)
             return
-        starts = range(0, len(rows), longest)
-        cuts.extend(Cut(buffer.tenant, rows[start : start + longest], whole=True) for start in starts)
+        for start in range(0, len(rows), longest):
+            self._join(buffer.tenant, rows[start : start + longest], cuts)
+
+    def _join(self, tenant: bytes | None, rows: list[bytes], cuts: list[Cut]) -> None:
+        """Make a cut of these rows, or several where they exceed `LARGEST_CHUNK`. The list is used up."""
+        count = len(rows)
+        rows.append(b"")
+        data = b"\n".join(rows)
+        self._held -= self._counted(tenant, len(data), count)
+        if len(data) <= LARGEST_CHUNK:
+            cuts.append(Cut(tenant, data, count))
+            return
+        for start in range(0, len(data), LARGEST_CHUNK):
+            piece = data[start : start + LARGEST_CHUNK]
+            cuts.append(Cut(tenant, piece, piece.count(b"\n")))
 
     def _all_buffers(self) -> Collection[TenantBuffer]:
         return self._buffers.values() if self._is_routed else (self._only,)
 
     def _relieve(self, cuts: list[Cut]) -> None:
-        """Cut the fullest buffers down to half the limit, first among those of more rows than the others."""
-        buffers = self._all_buffers()
-        rows = sum([len(buffer.rows) for buffer in buffers]) // len(buffers)
-        for few in (False, True):
-            wanted = [one for one in buffers if one.rows and (len(one.rows) <= rows) is few]
-            held = [(self._size_of(one.tenant, one.rows), one) for one in wanted]
-            held.sort(key=itemgetter(0), reverse=True)
-            for _, buffer in held:
-                if self._held <= self._limit // 2:
-                    return
-                self._cut(buffer, cuts)
+        """Cut the buffers with the most rows, down to half the limit. Their bytes are counted only then: with thousands
+        of tenants that takes longer than all else that is done here.
+        """
+        held = [(len(buffer.rows), buffer) for buffer in self._all_buffers() if buffer.rows]
+        held.sort(key=itemgetter(0), reverse=True)
+        for _, buffer in held:
+            if self._held <= self._limit // 2:
+                return
+            self._cut(buffer, cuts)
 
-    def _size_of(self, tenant: bytes | None, rows: list[bytes]) -> int:
-        """Return what these rows counted when they came, each behind its tenant and a tab."""
+    def _counted(self, tenant: bytes | None, size: int, rows: int) -> int:
+        """Return what rows of `size` bytes, with their newlines, counted when they came behind their tenant."""
         before = 0 if tenant is None else len(tenant) + self._tab
-        return sum(map(len, rows)) + (ROW_SIZE + before) * len(rows)
+        return size + (ROW_SIZE - 1 + before) * rows
 
     def _begin_long_row(self, head: bytes, cuts: list[Cut]) -> None:
         tenant: bytes | None = None
@@ -209,29 +219,13 @@ class Chunker:
         self._tail += data
         whole = len(self._tail) - len(self._tail) % LARGEST_CHUNK
         starts = range(0, whole, LARGEST_CHUNK)
-        cuts.extend(Cut(self._long, [self._tail[start : start + LARGEST_CHUNK]], whole=False) for start in starts)
+        cuts.extend(Cut(self._long, self._tail[start : start + LARGEST_CHUNK], 0) for start in starts)
         self._tail = self._tail[whole:]
 
     def _end_long_row(self, data: bytes, cuts: list[Cut]) -> None:
         self._extend_long_row(data, cuts)
-        cuts.append(Cut(self._long, [self._tail + b"\n"], whole=False))
+        cuts.append(Cut(self._long, self._tail + b"\n", 1))
         self._tail, self._in_long_row = b"", False
-
-
-def contents(cut: Cut) -> Iterator[tuple[bytes, int]]:
-    """Yield the cut's COPY text with the number of rows that end in it; in pieces where it exceeds `LARGEST_CHUNK`."""
-    if cut.whole:
-        count = len(cut.rows)
-        cut.rows.append(b"")
-        data = b"\n".join(cut.rows)
-        if len(data) <= LARGEST_CHUNK:
-            yield data, count
-            return
-    else:
-        data = cut.rows[0]
-    for start in range(0, len(data), LARGEST_CHUNK):
-        piece = data[start : start + LARGEST_CHUNK]
-        yield piece, piece.count(b"\n")
 
 
 def pieces(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:

@@ -30,7 +30,7 @@ from backupd.rows.protocol import BytesTask, CloseSegments, CommandTask, CopyTas
 from backupd.rows.psql import BLOCK, Psql
 from backupd.rows.segment_names import NewestIncarnation, SegmentNames
 from backupd.rows.stretch_chunker import Border, RowsOutOfOrderError, StretchChunker
-from backupd.rows.tenant_chunker import Chunker, Cut, contents, pieces
+from backupd.rows.tenant_chunker import Chunker, Cut, pieces
 from backupd.seal.tags import TenantTags
 
 LARGEST_BLOCK = 128 << 10
@@ -168,10 +168,8 @@ class Worker:
 
     def _take(self, cuts: Iterable[Cut], spans: Spans) -> None:
         of, take = spans.of, self._dedup.take
-        for cut in cuts:
-            span = of(cut.tenant)
-            for piece, rows in contents(cut):
-                take(span, piece, rows)
+        for tenant, data, rows in cuts:
+            take(of(tenant), data, rows)
 
     def _take_stretch(self, cuts: list[Cut], borders: Iterable[Border], extents: Extents) -> None:
         start = 0

@@ -48,7 +48,7 @@ from backupd.postgres.schema.dump import only_large_objects
 from backupd.postgres.schema.ownership import divide_archive, divide_globals
 from backupd.repository import layout
 from backupd.repository.manifests import encode_entries, read_entries
-from backupd.rows.tenant_chunker import Chunker, contents
+from backupd.rows.tenant_chunker import Chunker
 from backupd.seal import escrow, keyfiles, suite
 from backupd.seal.documents import (
     Signer,
@@ -459,7 +459,7 @@ def copy_rows(data: bytes) -> None:
     cuts = [cut for at in range(0, len(data), step) for cut in chunker.feed(data[at : at + step])] + chunker.finish()
     found: defaultdict[bytes | None, bytearray] = defaultdict(bytearray)
     for cut in cuts:
-        found[cut.tenant] += b"".join(piece for piece, _ in contents(cut))
+        found[cut.tenant] += cut.data
     wanted: defaultdict[bytes | None, bytearray] = defaultdict(bytearray)
     for line in data.split(b"\n")[:-1]:
         tenant, _, row = line.partition(b"\t")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from backupd.rows import tenant_chunker as chunker
 from backupd.rows.copytext import unescape
-from backupd.rows.tenant_chunker import Chunker, Cut, contents
+from backupd.rows.tenant_chunker import Chunker, Cut
 
 
 def cut_up(text: bytes, sizes: list[int], *, routed: bool, limit: int = 1 << 20) -> tuple[list[Cut], Chunker]:
@@ -27,9 +27,8 @@ def gathered(cuts: list[Cut]) -> tuple[dict[bytes | None, bytes], int]:
     found: dict[bytes | None, bytes] = defaultdict(bytes)
     rows = 0
     for cut in cuts:
-        for piece, count in contents(cut):
-            found[cut.tenant] += piece
-            rows += count
+        found[cut.tenant] += cut.data
+        rows += cut.rows
     return dict(found), rows
 
 
@@ -45,17 +44,17 @@ def test_a_long_row_is_handed_on_in_pieces(monkeypatch: pytest.MonkeyPatch, rout
     found, count = gathered(cuts)
     assert found == {b"9" if routed else None: b"".join(row + b"\n" for row in rows)}
     assert count == row_chunker.rows == 4
-    assert max(len(cut.rows[0]) for cut in cuts if not cut.whole) < 200
+    assert max(len(cut.data) for cut in cuts) == 150
 
 
 def test_no_chunk_is_larger_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of 100 kB in a table PostgreSQL knows nothing of made blocks no reader would take."""
     monkeypatch.setattr(chunker, "LARGEST_CHUNK", 1000)
     rows = [bytes([65 + n]) * 700 for n in range(5)]
-    given = list(contents(Cut(None, list(rows), whole=True)))
-    assert max(len(piece) for piece, _ in given) == 1000
-    assert b"".join(piece for piece, _ in given) == b"".join(row + b"\n" for row in rows)
-    assert sum(count for _, count in given) == 5
+    text = b"".join(row + b"\n" for row in rows)
+    cuts, _ = cut_up(text, [len(text)], routed=False)
+    assert max(len(cut.data) for cut in cuts) == 1000
+    assert gathered(cuts) == ({None: text}, 5)
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40))

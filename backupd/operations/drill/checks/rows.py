@@ -32,7 +32,7 @@ from backupd.postgres.source.select import select_rows
 from backupd.postgres.target.partition_roots import moving_partitions
 from backupd.rows.copytext import NULL, unescape
 from backupd.rows.psql import Psql
-from backupd.rows.tenant_chunker import Chunker, contents
+from backupd.rows.tenant_chunker import Chunker
 
 if TYPE_CHECKING:
     from backupd.operations.drill.types import DrillScene
@@ -203,9 +203,9 @@ def _read_table(task: TableToCompare, psql: Psql) -> _Found:
     streams = _Streams(task, owner) if task.root is None else _SetStreams(task, owner)
     for block in psql.copy(copied(selection.sql, task.encoding)):
         for cut in splitter.feed(block):
-            streams.take(cut.tenant, contents(cut))
+            streams.take(*cut)
     for cut in splitter.finish():
-        streams.take(cut.tenant, contents(cut))
+        streams.take(*cut)
     if splitter.rows != psql.rows:
         raise SourceError("rows of the restored database were lost on the way to their check")
     return streams.judge()
@@ -222,14 +222,13 @@ class _Streams:
         self._by_text: dict[bytes | None, _Stream] = {}
         self._by_tenant = {tenant: _Stream(spans) for tenant, spans in task.expected.items()}
 
-    def take(self, text: bytes | None, pieces: Iterable[tuple[bytes, int]]) -> None:
+    def take(self, text: bytes | None, data: bytes, rows: int) -> None:
         stream = self._by_text.get(text)
         if stream is None:
             stream = self._by_text[text] = self._by_tenant.setdefault(
                 _tenant(text, self._owner, self._encoding), _Stream([])
             )
-        for piece, rows in pieces:
-            stream.feed(piece, rows)
+        stream.feed(data, rows)
 
     def judge(self) -> _Found:
         found = _Found()
@@ -252,13 +251,12 @@ class _SetStreams:
         self._owner = owner
         self._by_tenant: dict[str | None, RowSetReader] = {}
 
-    def take(self, text: bytes | None, pieces: Iterable[tuple[bytes, int]]) -> None:
+    def take(self, text: bytes | None, data: bytes, _: int) -> None:
         tenant = _tenant(text, self._owner, self._task.encoding)
         reader = self._by_tenant.get(tenant)
         if reader is None:
             reader = self._by_tenant[tenant] = RowSetReader(self._task.table.columns)
-        for piece, _ in pieces:
-            reader.feed(piece)
+        reader.feed(data)
 
     def judge(self) -> _Found:
         sets = {tenant: reader.finish() for tenant, reader in self._by_tenant.items()}
