@@ -175,7 +175,7 @@ class DatabaseBuilder:
                 finish.set_sequences(connection, plan.sequences, present=self._failed is not None)
                 with self._phases.phase("indexing"):
                     broken = self._finish_schema(client, connection, made)
-                    self._make_event_triggers(client)
+                    self._make_last(client)
                 unfilled = self._finish(connection)
         return broken, tuple(unfilled)
 
@@ -198,10 +198,10 @@ class DatabaseBuilder:
             return tuple(broken)
         return ()
 
-    def _make_event_triggers(self, client: Client) -> None:
-        """Make event triggers, over one connection: with several jobs, a login trigger would meet pg_restore's next."""
-        if self._schema.event_triggers:
-            restore_section(client, self._schema, "post-data", only=self._schema.event_triggers)
+    def _make_last(self, client: Client) -> None:
+        """Make what comes last, over one connection: of several, a login trigger would meet pg_restore's next."""
+        if self._schema.last:
+            restore_section(client, self._schema, "post-data", only=self._schema.last)
 
     def _load(self, client: Client) -> set[int]:
         """Fill the tables; returns the dump ids of what was made of the schema meanwhile."""

@@ -122,7 +122,7 @@ class FolderWriter:
         if globals_:
             self._write("globals.sql", globals_)
         self._write("database.sql", [database_script(schema.database).encode(errors="surrogateescape")])
-        keys = [*(entry.dump_id for entry in schema.keys), *schema.event_triggers]
+        keys = [*(entry.dump_id for entry in schema.keys), *schema.last]
         for name, section, only in (
             ("schema-before.sql", "pre-data", None),
             ("schema-after.sql", "post-data", schema.others),

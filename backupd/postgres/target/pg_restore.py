@@ -68,8 +68,9 @@ class SchemaArchive:
     """Number of objects of the kinds that were not wanted."""
     keys: tuple[Entry, ...] = ()
     """Foreign keys, with their comments."""
-    event_triggers: tuple[int, ...] = ()
-    """Dump ids of event triggers and their comments, which are made last because they fire for other objects."""
+    last: tuple[int, ...] = ()
+    """Dump ids of what is made last, over one connection: what partitions have otherwise of a parent's triggers, which
+    no dependency puts behind these, and event triggers, which fire for other objects; each with its comments."""
     others: tuple[int, ...] = ()
     """Dump ids of all other entries."""
     of_parents: tuple[int, ...] = ()
@@ -146,7 +147,10 @@ def joined_schema(
 
 
 def _schema(descriptor: int, listed: list[Entry], left_out: int) -> SchemaArchive:
-    keys, last = _unwanted(listed, FOREIGN_KEYS), _unwanted(listed, _EVENT_TRIGGERS)
+    keys, events = _unwanted(listed, FOREIGN_KEYS), _unwanted(listed, _EVENT_TRIGGERS)
+    altered = {entry.dump_id for entry in listed if entry.description == "TRIGGER" and _alters(entry)}
+    states = {one.ordinal for one in listed if one.dump_id in altered or not altered.isdisjoint(one.dependencies)}
+    last = [one for one in listed if one.ordinal in states] + [one for one in listed if one.ordinal in events]
     parents, by_table = _by_table(listed)
     return SchemaArchive(
         descriptor,
@@ -154,12 +158,17 @@ def _schema(descriptor: int, listed: list[Entry], left_out: int) -> SchemaArchiv
         schema_needs(listed),
         left_out,
         keys=tuple(entry for entry in listed if entry.ordinal in keys),
-        event_triggers=tuple(entry.dump_id for entry in listed if entry.ordinal in last),
-        others=tuple(entry.dump_id for entry in listed if entry.ordinal not in keys | last),
+        last=tuple(entry.dump_id for entry in last),
+        others=tuple(entry.dump_id for entry in listed if entry.ordinal not in keys | events | states),
         of_parents=tuple(parents),
         by_table=by_table,
         names={entry.dump_id: (entry.description, entry.tag) for entry in listed},
     )
+
+
+def _alters(trigger: Entry) -> bool:
+    """Return whether it only enables or disables what the table has of its parent."""
+    return trigger.definition.lstrip().startswith("ALTER ")
 
 
 def _by_table(entries: list[Entry]) -> tuple[list[int], dict[tuple[str, str], tuple[int, ...]]]:
@@ -340,7 +349,7 @@ def _meaning(text: str) -> str:
     return next(found, "PostgreSQL refused it")
 
 
-_COMMAND = re.compile(r"^Command was: ([A-Z]+(?: [A-Z]+)*)\b", re.MULTILINE)
+_COMMAND = re.compile(r"^Command was: \s*([A-Z]+(?: [A-Z]+)*)\b", re.MULTILINE)
 """A command's key words up to the first name: pg_dump quotes names in capitals."""
 _EXTENSION = re.compile(r"^Command was: CREATE EXTENSION IF NOT EXISTS (\S+)", re.MULTILINE)
 """An extension's name, which is never data."""
@@ -386,7 +395,7 @@ _MEANINGS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
         ("No space left on device", "disk full (sqlstate 53100)", "Make room on the server's disk."),
         ("already exists$", "an object exists already", _KEEP_GOING),
         (
-            "does not exist$",
+            "does not exist$|^operator does not exist",
             "an object that is needed does not exist",
             f"A function of the schema may find it by search_path only, as pg_restore would not either. {_KEEP_GOING}",
         ),

@@ -111,6 +111,28 @@ def test_what_one_table_alone_needs_is_known(
     assert database.sql(clustered) == origin.sql(clustered) == [(1,)]
 
 
+def test_what_a_partition_has_otherwise_of_a_trigger_comes_after_the_trigger(
+    database: Database, client: Client, make_database: Callable[..., Database]
+) -> None:
+    """pg_dump knows no dependency between them in partitions of partitions; pg_restore goes by names, or by chance."""
+    origin = make_database(database.server)
+    origin.sql(
+        "CREATE TABLE public.whole (id int, at int) PARTITION BY RANGE (id)",
+        "CREATE TABLE public.half PARTITION OF public.whole FOR VALUES FROM (0) TO (9) PARTITION BY RANGE (at)",
+        "CREATE TABLE public.a_quarter PARTITION OF public.half FOR VALUES FROM (0) TO (9)",
+        "CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END'",
+        "CREATE TRIGGER t AFTER INSERT ON public.whole FOR EACH ROW EXECUTE FUNCTION public.f()",
+        "ALTER TABLE public.a_quarter ENABLE ALWAYS TRIGGER t",
+    )
+    with joined_schema(*taken_apart(dumped(origin, "--schema-only", "--create"))) as schema:
+        assert [schema.names[one] for one in schema.last] == [("TRIGGER", "a_quarter t")]
+        restore_section(client, schema, "pre-data")
+        restore_section(client, schema, "post-data", "--jobs", "2", only=schema.others)
+        restore_section(client, schema, "post-data", only=schema.last)
+    states = "SELECT tgrelid::regclass::text, tgenabled FROM pg_trigger ORDER BY 1"
+    assert database.sql(states) == origin.sql(states) == [("a_quarter", "A"), ("half", "O"), ("whole", "O")]
+
+
 def test_a_program_that_is_to_stop_is_ended(database: Database, client: Client) -> None:
     """It would wait for a lock for ever."""
     database.sql("CREATE TABLE public.t (id int)", "CREATE INDEX t_id ON public.t (id)")

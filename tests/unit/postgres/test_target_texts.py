@@ -89,6 +89,12 @@ def test_pg_restore_is_understood_and_never_quoted(error: str, meaning: str) -> 
     assert SECRET not in refused.message + refused.hint
 
 
+def test_a_command_is_named_that_pg_dump_begins_with_an_empty_line() -> None:
+    """As what a partition has otherwise of a trigger."""
+    words = "ERROR:  trigger does not exist\nCommand was: \nALTER TABLE public.t ENABLE ALWAYS TRIGGER x;\n"
+    assert "post-data failed at ALTER TABLE:" in failure("post-data", 1, words.encode()).message
+
+
 def test_a_missing_role_names_the_option_that_makes_it() -> None:
     """Onto another server, nearly every restore needs it."""
     assert "--globals" in failure("pre-data", 1, b'pg_restore: error: ERROR:  role "x" does not exist\n').hint
@@ -99,6 +105,7 @@ def test_a_missing_role_names_the_option_that_makes_it() -> None:
     [
         ("CREATE TABLE public.t (", 'function f(text) does not exist"', "--keep-going"),
         ("CREATE TABLE public.t (", "function f(text) does not exist", "search_path"),
+        ("CREATE TABLE public.t (", "operator does not exist: x.hstore = x.hstore", "search_path"),
         ("CREATE INDEX i ON public.t", "said by a function", "--keep-going"),
         ("CREATE EXTENSION IF NOT EXISTS pg_cron WITH", "can only create extension in database x", "restore files"),
         ("CREATE EXTENSION IF NOT EXISTS pg_cron WITH", 'unrecognized configuration parameter "x"', "preload"),

@@ -68,7 +68,9 @@ def _loaded(source: Source, schema: SchemaArchive, name: str) -> Iterator[Source
     try:
         with pg_restore_for(source, name, programs) as started:
             restore_section(started, schema, "pre-data")
-            restore_section(started, schema, "post-data", *_JOBS)
+            keys = [entry.dump_id for entry in schema.keys]
+            restore_section(started, schema, "post-data", *_JOBS, only=[*schema.others, *keys])
+            restore_section(started, schema, "post-data", only=schema.last)
         with session.connect(source, session.MAINTENANCE) as connection:
             database.set_properties(connection, schema.database, name)
         yield other_database(source, name)
