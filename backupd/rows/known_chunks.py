@@ -31,8 +31,9 @@ class IndexedChunks:
     """Look-ups in the node's index, which the parent process may be writing at the same time.
 
     Rows come in much the same order as last time, so after a known chunk its followers in the same section are
-    expected next: they are fetched together, which saves most look-ups (12 µs each, measured, against 1.5). Where rows
-    of thousands of segments alternate, fewer chunks of each are expected, so that they are still there when they come.
+    expected next: they are fetched with it, which saves most look-ups (measured: 4.5 µs each, and 1.2 for each of
+    chunks in order). Where rows of thousands of segments alternate, fewer chunks of each are expected, so that they are
+    still there when they come.
     """
 
     AHEAD = 64
@@ -57,26 +58,23 @@ class IndexedChunks:
             self._used += 1
             return place >> 32, place & 0xFFFFFFFF
         found = self._cursor.execute(
-            "SELECT section, number, chunk FROM chunks JOIN sections ON sections.id = section WHERE chunks.id = ?",
-            (chunk_id,),
+            "SELECT number, chunk, substr(ids, ? * (chunk + 1) + 1, ?) FROM chunks "
+            "JOIN sections ON sections.id = section WHERE chunks.id = ?",
+            (_ID_SIZE, _ID_SIZE * self._ahead, chunk_id),
         ).fetchone()
         if found is None:
             return None
-        section, number, chunk = found
-        self._expect(section, number, chunk)
+        number, chunk, followers = found
+        self._expect(followers, number << 32 | chunk)
         return number, chunk
 
     def close(self) -> None:
         self._database.close()
 
-    def _expect(self, section: int, number: int, chunk: int) -> None:
-        (ids,) = self._cursor.execute(
-            "SELECT substr(ids, ?, ?) FROM sections WHERE id = ?",
-            (_ID_SIZE * (chunk + 1) + 1, _ID_SIZE * self._ahead, section),
-        ).fetchone() or (b"",)
+    def _expect(self, ids: bytes, place: int) -> None:
+        """Expect the chunks that follow this place."""
         if len(self._expected) > self.EXPECTED:
             self._drop_older_half()
-        place = number << 32 | chunk
         for start in range(0, len(ids), _ID_SIZE):
             place += 1
             self._expected[ids[start : start + _ID_SIZE]] = place
