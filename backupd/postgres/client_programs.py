@@ -175,13 +175,15 @@ def _version(program: Path, _file: tuple[int, ...]) -> tuple[int, int] | None:
 
 
 @contextmanager
-def client(programs: Programs, parameters: Mapping[str, str]) -> Iterator[Client]:
+def client(programs: Programs, parameters: Mapping[str, str], options: str = ISOLATION) -> Iterator[Client]:
     """Yield a client for the database whose parameters `connect.resolved` returned; usable until the block ends.
 
-    It serves children of any process of this user on this machine. Raises ConfigError for a parameter that the programs
-    do not know, or that a service file cannot hold.
+    `options` of its sessions rule over those among the parameters. It serves children of any process of this user on
+    this machine. Raises ConfigError for a parameter that the programs do not know, or that a service file cannot hold.
     """
     chosen = {key: value for key, value in parameters.items() if (key, value) not in _USUAL}
+    # The environment's PGOPTIONS would not count beside them.
+    chosen["options"] = f"{chosen.get('options', '')} {options}".strip()
     lines = ["[backupd]\n", *(_line(key, value, programs) for key, value in sorted(chosen.items()))]
     descriptor = os.memfd_create("backupd-service", os.MFD_CLOEXEC)
     try:
@@ -189,7 +191,6 @@ def client(programs: Programs, parameters: Mapping[str, str]) -> Iterator[Client
         os.write(descriptor, "".join(lines).encode())
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         service = {"PGSERVICEFILE": f"/proc/{os.getpid()}/fd/{descriptor}", "LC_ALL": "C", "TZ": "UTC"}
-        service["PGOPTIONS"] = ISOLATION
         yield Client(programs, {**kept, **service})
     finally:
         os.close(descriptor)
@@ -222,7 +223,8 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> bytes:
 
 def failure(program: str, status: int, words: bytes) -> SourceError:
     """Make the error that says what a program's failure means, from its messages, which are not quoted."""
-    text = words.decode(errors="replace").lower()
+    lines = words.decode(errors="replace").lower().splitlines()
+    text = "\n".join(line for line in lines if "warning:" not in line)
     for mark, family, meaning, hint in _MEANINGS:
         if mark in text:
             return family(f"{program} failed: {meaning}", hint=hint)

@@ -98,6 +98,20 @@ def other_database(source: Source, database: str) -> Source:
     return replace(source, conninfo=make_conninfo(source.conninfo, dbname=database))
 
 
+def as_ourselves(source: Source, user: str, version: int) -> Source:
+    """Return the source for sessions that stay this user's under all settings that its databases may have.
+
+    None of them makes another role of the user, loads a library, forbids writing, or ends the session in time.
+    `version` is the server's `server_version_num`. Raises what `parameters` raises.
+    """
+    name = user.replace("\\", "\\\\").replace(" ", "\\ ")
+    plain = "role=none", f"session_authorization={name}", "default_transaction_read_only=off"
+    libraries = "local_preload_libraries=", "session_preload_libraries="
+    ours = " ".join(f"-c {setting}" for setting in (*plain, *libraries))
+    options = f"{parameters(source).get('options', '')} {ours} {settings.without_limits(version)}".strip()
+    return replace(source, conninfo=make_conninfo(source.conninfo, options=options))
+
+
 @contextmanager
 def connect(source: Source, database: str | None = None) -> Iterator[Connection]:
     """Yield a connection in autocommit under the fixed settings, closed afterwards.
@@ -148,7 +162,8 @@ def resolved(connection: Connection) -> dict[str, str]:
     """Return the parameters that libpq used for this connection, files and environment included.
 
     They suffice for a client program, and lead it to the same server. Defaults are left out: an older program may not
-    know them. The result may hold the password: it is for the private service file of a child only.
+    know them. `options` lift the limits of time that database and role have. The result may hold the password: it is
+    for the private service file of a child only.
     """
     unwanted = {"service", "servicefile", "replication", "fallback_application_name"}
     used = {
@@ -156,6 +171,8 @@ def resolved(connection: Connection) -> dict[str, str]:
         for option in connection.pgconn.info
         if option.val and option.val != option.compiled and option.keyword.decode() not in unwanted
     }
+    options, limits = used.get("options", ""), settings.without_limits(connection.info.server_version)
+    used["options"] = options if limits in options else f"{options} {limits}".strip()
     return {**_anywhere(used), **place_of(connection)}
 
 

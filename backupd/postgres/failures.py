@@ -141,6 +141,13 @@ def _without_code(error: psycopg.Error, at: str) -> SourceError:
         for mark, meaning, hint in known:
             if mark in text and ("FATAL" in text or mark != "role "):
                 return family(f"cannot connect to PostgreSQL{at}: {meaning}", hint=hint)
+    if isinstance(error, psycopg.OperationalError) and "FATAL:" in text:
+        # Something answered, whatever its words are: they quote names, and files that are not this machine's.
+        return SourceGoneError(
+            f"PostgreSQL{at} ended the session as it began",
+            hint="The server's log says why. A setting of database or role may do that, such as a limit of time or a "
+            "library to load: SELECT * FROM pg_db_role_setting.",
+        )
     if isinstance(error, psycopg.OperationalError):
         for mark, meaning, hint in _UNREACHED:
             if mark in text:

@@ -101,6 +101,15 @@ def dump_settings(version: int) -> dict[str, str]:
     return {**_READING, **_ORDER, **_of_version(version)}
 
 
+def without_limits(version: int) -> str:
+    """Return the options of a session that no limit of time ends which a database or role was given by its owner.
+
+    They hold from the first moment on, where a program sets the same only after queries of its own.
+    """
+    limits = {name: value for name, value in dump_settings(version).items() if name.endswith("_timeout")}
+    return " ".join(f"-c {name}={value}" for name, value in limits.items())
+
+
 def _of_version(version: int) -> dict[str, str]:
     settings = {}
     if version >= 140000:

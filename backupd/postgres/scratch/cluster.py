@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backupd.errors import SourceError
-from backupd.postgres.connect import Source
+from backupd.postgres.connect import Source, as_ourselves
 from backupd.postgres.scratch.folder import (
     ScratchDisposal,
     ScratchFolder,
@@ -87,9 +87,13 @@ class Cluster:
 
     @property
     def source(self) -> Source:
-        """Return how to connect; the client programs are looked for beside the server's."""
+        """Return how to connect; the client programs are looked for beside the server's.
+
+        What `ALTER DATABASE … SET` says in a restored database rules over the server's command line, but not here.
+        """
         conninfo = f"host={self._folder.socket} port={PORT} user={SUPERUSER} dbname=postgres"
-        return Source(conninfo, client_folders=(self._spec.programs.folder,))
+        source = Source(conninfo, client_folders=(self._spec.programs.folder,))
+        return as_ourselves(source, SUPERUSER, self._spec.programs.major * 10000)
 
     @property
     def version(self) -> str:

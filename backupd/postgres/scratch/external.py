@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 
 from backupd.errors import RefusedError, SourceBusyError, SourceError
-from backupd.postgres.connect import Connection, Source, connect, identifier, other_database
+from backupd.postgres.connect import Connection, Source, as_ourselves, connect, identifier, other_database
 from backupd.postgres.schema.statements import TEMPORARY
 from backupd.postgres.scratch.folder import ScratchDisposal, ScratchFolder, dispose, make_folder
 from backupd.postgres.scratch.guardian import Reaping, watch_over
@@ -113,6 +113,7 @@ def external_server(target: Source, parent: Path, token: str) -> Iterator[Extern
     """
     target = other_database(target, MARK)
     with _marked(target) as holding:
+        target = as_ourselves(target, holding.info.user, holding.info.server_version)
         require_empty(target, holding)
         if not _locked(holding):
             raise SourceBusyError("another drill has the server", hint="Wait for its end; a drill needs it alone.")

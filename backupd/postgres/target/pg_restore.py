@@ -15,7 +15,7 @@ import subprocess
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import IO, cast
 
 from backupd.errors import (
@@ -110,8 +110,8 @@ def pg_restore_for(source: Source, database: str, programs: Programs) -> Iterato
         given = resolved(connection)
         # Its words can only be understood in English, and only a superuser may choose the language.
         english = " -c lc_messages=C" if session.is_superuser(connection) else ""
-    with client(programs, given) as found:
-        yield replace(found, environment={**found.environment, "PGOPTIONS": f"{_SETTINGS}{english}"})
+    with client(programs, given, f"{_SETTINGS}{english}") as found:
+        yield found
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from doubles.servers.postgres import Server
-from fix_drills import Drills
+from fix_drills import Drills, verdicts
 from fix_postgres import Database, unique
 from fix_regions import Region
 
@@ -63,7 +63,10 @@ def owned(pg17: Server, make_database: Callable[..., Database], secret: Path) ->
         connection.execute(FINE.format(secret=secret, pid=os.getppid()).encode())
         connection.execute("CREATE TABLE public.note (id int PRIMARY KEY, body text CHECK (public.fine(body)))")
         connection.execute("INSERT INTO public.note SELECT g, g::text FROM generate_series(1, 10) g")
+    # She need not be a superuser for it, only own the database: sessions begin as she, or not at all.
+    database.sql(f"ALTER DATABASE {database.name} SET role = {owner}")
     yield database
+    database.server.sql("postgres", f"ALTER DATABASE {database.name} RESET role")
     database.sql(f"DROP OWNED BY {owner} CASCADE", f"DROP ROLE {owner}")
 
 
@@ -79,6 +82,7 @@ def test_an_owners_code_reads_no_secret_in_a_drill(owned: Database, region: Regi
 
     report: Report = drills.run(DrillRequest(), between=read)
     assert report.verdict in ("pass", "fail"), report
+    assert "error" not in verdicts(report).values()
     assert loot, report.checks
     assert "No such process" in loot[0]
     assert "SECRET" not in loot[0]
@@ -91,8 +95,18 @@ def test_a_report_carries_no_number_of_the_servers_choice(
     database = make_database(pg17)
     database.sql("CREATE TABLE note (id int PRIMARY KEY)", "INSERT INTO note VALUES (1)")
     region.backup(database)
-    report = drills.run(None, *COUNTING)
+    settings = (
+        "role = pg_monitor",
+        "session_authorization = nobody",
+        "local_preload_libraries = 'missing'",
+        "session_preload_libraries = 'missing'",
+        "default_transaction_read_only = on",
+        "transaction_timeout = 1",
+    )
+    changed = [f"ALTER DATABASE {database.name} SET {setting}" for setting in settings]
+    report = drills.run(None, *COUNTING, "CREATE ROLE nobody", *changed, "DROP ROLE nobody")
     assert report.verdict == "fail"
+    assert "error" not in verdicts(report).values()
     numbers = [check.examined for check in report.checks]
     numbers += [found.count for check in report.checks for found in check.findings]
     assert max(numbers) < 100

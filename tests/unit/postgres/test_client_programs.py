@@ -8,7 +8,7 @@ import pytest
 
 from backupd.errors import ConfigError
 from backupd.postgres import client_programs
-from backupd.postgres.client_programs import find_programs
+from backupd.postgres.client_programs import client, failure, find_programs
 
 
 @pytest.fixture
@@ -68,3 +68,19 @@ def test_a_program_is_asked_for_its_version_once_until_it_is_another(folder_of) 
         (folder / "new").rename(program)
         assert {find_programs((folder,), 180000).version for _ in range(3)} == {(18, version)}
         assert asked.read_text().count("once") == times
+
+
+def test_a_program_has_the_options_of_its_database_before_ours(folder_of) -> None:
+    """Of two that say the same, the later one rules. Nothing of it stands in the environment, which names a file."""
+    programs = find_programs((folder_of("17.10"),), 170000)
+    with client(programs, {"options": "-c jit=on"}, "-c jit=off") as started:
+        assert "options=-c jit=on -c jit=off\n" in Path(started.environment["PGSERVICEFILE"]).read_text()
+        assert "PGOPTIONS" not in started.environment
+
+
+def test_a_programs_warnings_are_not_taken_for_the_reason_of_its_end() -> None:
+    """A setting of the database that the role may not have is warned of, in the words of a privilege that lacks."""
+    words = (
+        b'WARNING:  permission denied to set role "marker"\npg_dump: error: server closed the connection unexpectedly'
+    )
+    assert failure("pg_dump", 1, words).message == "pg_dump failed: the connection to PostgreSQL broke"

@@ -171,6 +171,22 @@ def test_a_server_that_is_not_reached_is_named_with_the_reason(text: str, meanin
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        'could not access file "$libdir/plugins/zebra": No such file or directory',
+        "terminating connection due to idle-session timeout",
+        'invalid value for parameter "zebra"',
+    ],
+)
+def test_a_server_that_ends_a_session_at_once_was_reached(text: str) -> None:
+    """A database's owner can have it so by a setting: nobody is sent to look for sockets and firewalls."""
+    error = translate(psycopg.OperationalError(f"connection failed: FATAL:  {text}"), "db.example, port 5432")
+    assert error.message == "PostgreSQL at db.example, port 5432 ended the session as it began"
+    assert "pg_db_role_setting" in error.hint
+    assert "zebra" not in error.message + error.hint
+
+
+@pytest.mark.parametrize(
     ("text", "meaning"),
     [
         ('database "zebra" does not exist', "the database does not exist"),
