@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -239,12 +238,5 @@ def test_what_cannot_be_disposed_of_is_red(region: Region, drills: Drills, monke
     assert report.verdict == "fail"
     assert codes(report, "disposal") == ["left-behind"]
     assert report.disposal.remaining == 1
-    wait_for_guardian(drills)
     after = drills.run()
     assert (after.verdict, after.disposal.remaining) == ("pass", 0)
-
-
-def wait_for_guardian(drills: Drills) -> None:
-    until = time.monotonic() + 30
-    while list(drills.world.place.parent.iterdir()) and time.monotonic() < until:
-        time.sleep(0.1)
