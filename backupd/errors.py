@@ -28,6 +28,12 @@ class BackupdError(EndingError, Exception):
     """A fault that fits no family below, or one of backupd itself."""
 
 
+class WorkerLostError(BackupdError):
+    """A worker process ended without a word, as when memory runs out; trying again can help."""
+
+    retryable = True
+
+
 class UsageError(BackupdError):
     """The command line asks for something that does not exist or contradicts itself."""
 
@@ -64,6 +70,12 @@ class BrokenKeysError(SourceError):
 
 class ExtensionRefusedError(SourceError):
     """A server cannot make an extension: it lacks its files or settings, or makes it in another database only."""
+
+
+class ProgramKilledError(SourceError):
+    """A signal ended a client program, as the kernel's does when memory runs out; trying again can help."""
+
+    retryable = True
 
 
 class SourceAuthError(SourceError):

@@ -32,6 +32,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit status, one of errors.EXIT_CODES."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    # Sent when a terminal is closed or its SSH connection ends; `nohup` has it ignored, and means it.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _interrupt)
     try:
         # Nothing else is imported for this one: scripts and health checks ask for it often.
         if list(arguments) == ["--version"]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from backupd.errors import ConfigError, SourceBusyError, SourceError, SourceGoneError
+from backupd.errors import ConfigError, ProgramKilledError, SourceBusyError, SourceError, SourceGoneError
 
 ISOLATION = r"-c default_transaction_isolation=read\ committed"
 """Option of a session, which pg_dump does not set before its first query: a standby refuses serializable ones."""
@@ -228,6 +229,17 @@ def failure(program: str, status: int, words: bytes) -> SourceError:
     for mark, family, meaning, hint in _MEANINGS:
         if mark in text:
             return family(f"{program} failed: {meaning}", hint=hint)
+    if status < 0:
+        return killed(program, status)
     return SourceError(
         f"{program} failed with exit status {status}", hint=f"Run {program} by hand as the backup role to see why."
+    )
+
+
+def killed(program: str, status: int) -> ProgramKilledError:
+    """Make the error of a program that a signal ended, from minus the signal's number; 0 where it is not known."""
+    names = {number.value: number.name for number in signal.Signals}
+    return ProgramKilledError(
+        f"{program} was ended by {names.get(-status, 'a signal')}",
+        hint="Look for the kernel's out-of-memory killer in the system log; then run the same command again.",
     )

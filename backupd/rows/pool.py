@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import IO, Protocol, Self
 
 from backupd import errors
-from backupd.errors import BackupdError
+from backupd.errors import BackupdError, WorkerLostError
 from backupd.rows import protocol
 from backupd.rows.protocol import Advanced, PackDone, Setup, Task, TaskDone
 
@@ -242,7 +242,7 @@ class WorkerPool:
 
 def _error(failed: protocol.Failed | None) -> BackupdError:
     if failed is None:
-        return BackupdError(
+        return WorkerLostError(
             "a worker process ended unexpectedly",
             hint="Look for the kernel's out-of-memory killer in the system log; then run the backup again.",
         )

@@ -148,7 +148,7 @@ def import_command(name):
     return importlib.import_module(f"backupd.cli.commands.{name}") if not name.startswith("__") else None
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_run_in_order(tmp_path, number):
     """Exit status 130, one JSON object that says why, and no traceback."""
     pair = suite.generate()
@@ -218,7 +218,7 @@ def test_a_fault_of_ours_shows_where_and_no_message(monkeypatch, capsys, no_inte
         raise RuntimeError("the row is hunter2")
 
     monkeypatch.setattr("backupd.cli.application.build", broken)
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         assert main.main(["config", "check"]) == 1
         assert main.main(["config", "check", "--json"]) == 1

@@ -8,6 +8,7 @@ them, between pg_dump and the reader: `filtered` gives its arguments.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -97,7 +98,8 @@ def _streamed(command: Sequence[str], client: Client, consume: Callable[[Callabl
             except BaseException:
                 process.kill()
                 raise
-        if process.returncode and (trouble is None or process.returncode > 0):
+        # A program whose output nobody reads any more ends by SIGPIPE, and what was wrong with the output counts.
+        if process.returncode and (trouble is None or process.returncode != -signal.SIGPIPE):
             words.seek(0)
             raise failure("pg_dump", process.returncode, words.read()) from None
         if trouble is not None:

@@ -27,7 +27,7 @@ from backupd.errors import (
     SourceError,
     SourceGoneError,
 )
-from backupd.postgres.client_programs import Client, Programs, client, find_programs
+from backupd.postgres.client_programs import Client, Programs, client, find_programs, killed
 from backupd.postgres.connect import Connection, Source, resolved
 from backupd.postgres.schema.archive import ArchiveReader, Entry, join_archive, unpack_entries
 from backupd.postgres.schema.changes import SchemaChanges, changed_entries
@@ -318,6 +318,10 @@ _ENTRY = re.compile(rb"^pg_restore: from TOC entry (\d+); \d+ \d+ ", re.MULTILIN
 _OWN_ERRORS = re.compile(r"^pg_restore: error: (?!could not execute query).*", re.MULTILINE)
 """Errors of pg_restore itself, not of a statement."""
 
+_COUNTED = "pg_restore: warning: errors ignored on restore: "
+"""What pg_restore says at its very end where it left entries out. One that was killed, or gave up, does not say it: then
+entries are missing that it has named nowhere."""
+
 
 class Failures:
     """The entries that could not be restored, by dump id, each with the meaning of its first error."""
@@ -330,7 +334,7 @@ class Failures:
         """Take what pg_restore said; return False when it did not end well with all entries that it could make."""
         text = words.decode(errors="replace")
         pieces = _ENTRY.split(words)
-        if len(pieces) < 3 or any(mark in line for line in _OWN_ERRORS.findall(text) for mark in _GONE):
+        if _COUNTED not in text or len(pieces) < 3 or any(mark in line for line in _OWN_ERRORS.findall(text) for mark in _GONE):
             return False
         with self._lock:
             for number, said in zip(pieces[1::2], pieces[2::2], strict=True):
@@ -404,6 +408,7 @@ _MEANINGS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
 """Beginnings or ends of PostgreSQL's own messages, their meaning, and a hint."""
 _GONE = ("server closed the connection", "terminating connection", "could not connect", "connection to server")
 _NEWER = "unsupported version"
+_JOB_DIED = "a worker process died unexpectedly"
 
 
 def failure(stage: str, status: int, words: bytes) -> SourceError | RefusedError:
@@ -411,6 +416,8 @@ def failure(stage: str, status: int, words: bytes) -> SourceError | RefusedError
     text = words.decode(errors="replace")
     if any(mark in text for mark in _GONE):
         return SourceGoneError(f"PostgreSQL went away during {stage}", hint="Look into the server's log.")
+    if status < 0 or _JOB_DIED in text:
+        return killed(f"pg_restore during {stage}", min(status, 0))
     if _NEWER in text:
         return RefusedError(
             "the schema was dumped by newer client programs than those at hand",

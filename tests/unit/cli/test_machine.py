@@ -42,7 +42,7 @@ def test_a_disk_that_fails_is_no_fault_of_backupd(fault, status, kind, monkeypat
         raise fault
 
     monkeypatch.setattr("backupd.cli.application.build", broken)
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         assert main.main(["backup", "be", "--json"]) == status
     finally:

@@ -138,7 +138,7 @@ def test_a_daemon_that_is_gone_before_its_job_began_leaves_no_traceback(monkeypa
         signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(supervised, "die_with_the_daemon", gone)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         status = main.main(["status", "--json"])
     finally:

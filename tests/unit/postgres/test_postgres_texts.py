@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backupd.errors import ConfigError, SourceAuthError, SourceBusyError, SourceError, SourceGoneError
+from backupd.errors import ConfigError, ProgramKilledError, SourceAuthError, SourceBusyError, SourceError, SourceGoneError
 from backupd.model.inventory import ForeignKey, Table, TableKind, TableName
 from backupd.model.tenancy import Column, ForeignKeyPath, Shared, Step, Tenant
 from backupd.postgres import settings
-from backupd.postgres.client_programs import Programs, client, failure
+from backupd.postgres.client_programs import Client, Programs, client, failure
 from backupd.postgres.connect import identifier, literal
 from backupd.postgres.failures import translate
+from backupd.postgres.schema import dump
+from backupd.postgres.schema.archive import ArchiveReader
 from backupd.postgres.schema.statements import split_statements, words_in
 from backupd.postgres.source.select import BlockRange, select_rows
 
@@ -213,3 +218,13 @@ def test_a_server_that_refuses_a_connection_says_why(text: str, meaning: str) ->
     assert isinstance(error, SourceBusyError) is (meaning == "no connection left")
     assert error.hint
     assert "zebra" not in error.message + error.hint
+
+
+@pytest.mark.parametrize("said", ["", "PGDMP"])
+def test_a_pg_dump_that_was_killed_is_tried_again(said: str) -> None:
+    """What it had written by then ends too early, which is the least of it."""
+    client = Client(Programs(Path("/nowhere"), (18, 6)), {"PATH": os.defpath})
+
+    with pytest.raises(ProgramKilledError, match="pg_dump was ended by SIGKILL") as killed:
+        dump._streamed(["sh", "-c", f"printf '{said}'; kill -9 $$"], client, lambda read: list(ArchiveReader(read).entries()))
+    assert killed.value.retryable

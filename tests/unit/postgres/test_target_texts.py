@@ -7,11 +7,11 @@ from typing import NoReturn, cast
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
-from backupd.errors import ExtensionRefusedError, RefusedError, SourceError, SourceGoneError
+from backupd.errors import ExtensionRefusedError, ProgramKilledError, RefusedError, SourceError, SourceGoneError
 from backupd.postgres.connect import Connection
 from backupd.postgres.schema.statements import TEMPORARY, grouped, renamed, temporary_name, without_provider
 from backupd.postgres.target import finish
-from backupd.postgres.target.pg_restore import failure
+from backupd.postgres.target.pg_restore import Failures, failure
 
 SECRET = "hidden-marker"
 NEW = '"n""w"'
@@ -129,6 +129,41 @@ def test_a_role_that_the_target_refuses_names_the_ways_on() -> None:
     assert "--role-map" in caught.value.hint
     assert "config check" not in caught.value.hint
     assert SECRET not in caught.value.message
+
+
+REFUSED = b"""pg_restore: from TOC entry 7; 1259 16384 INDEX i owner
+pg_restore: error: could not execute query: ERROR:  function f(text) does not exist
+Command was: CREATE INDEX i ON public.t
+"""
+
+
+@pytest.mark.parametrize(
+    ("rest", "whole"),
+    [
+        (b"pg_restore: warning: errors ignored on restore: 1\n", True),
+        (b"", False),  # killed meanwhile
+        (b"pg_restore: error: a worker process died unexpectedly\n", False),
+        (b"pg_restore: error: out of memory\n", False),
+    ],
+)
+def test_what_is_left_out_is_known_only_where_pg_restore_came_to_its_end(*, rest: bytes, whole: bool) -> None:
+    """Of one that was killed after a refusal, the entries that it never tried would be missing, and named nowhere."""
+    failures = Failures()
+    assert failures.take(REFUSED + rest) is whole
+    assert set(failures.reasons) == ({7} if whole else set())
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(-9, b""), (-9, REFUSED), (1, b"pg_restore: error: a worker process died unexpectedly")]
+)
+def test_a_pg_restore_that_was_killed_was_refused_nothing(status: int, words: bytes) -> None:
+    """To leave out what is refused is no help: it can be tried again."""
+    killed = failure("post-data", status, words)
+    assert isinstance(killed, ProgramKilledError)
+    assert killed.retryable
+    assert killed.message.startswith("pg_restore during post-data was ended by ")
+    assert "out-of-memory" in killed.hint
+    assert "--keep-going" not in killed.hint
 
 
 def test_an_extension_that_is_refused_is_told_apart() -> None:
