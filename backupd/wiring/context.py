@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from backupd.clock import Clock, SystemClock
 from backupd.config.schema import Config, Role, SftpStoreSection
-from backupd.errors import ConfigError, RefusedError, StoreGoneError, UsageError
+from backupd.errors import BackupdError, ConfigError, RefusedError, StoreGoneError, UsageError
 from backupd.model.ids import RegionName
 from backupd.model.inventory import TableName
 from backupd.model.tenancy import TableRule, Tenancy
@@ -221,7 +222,7 @@ def ledger_copy(context: Context, region: RegionName) -> Store:
 
     folder = region_folder(context, region) / "ledger"
     if folder.exists() and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        raise _unusable(folder, "Permission denied")
+        raise _unusable(folder)
     return OwnFolder(DirectoryStore(folder))
 
 
@@ -247,21 +248,35 @@ def region_folder(context: Context, region: RegionName, name: str = "") -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         present = folder.exists()
     except OSError as error:
-        raise _unusable(folder, error.strerror) from error
+        raise _unusable(folder, error) from error
     if not present or not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        raise _unusable(folder, "Permission denied")
+        raise _unusable(folder)
     return folder
 
 
-def _unusable(folder: Path, reason: str | None) -> ConfigError:
+def _unusable(folder: Path, error: OSError | None = None) -> BackupdError:
+    """Return the error that says why a folder in the state folder cannot be used; `error` where one said so."""
+    from backupd.repository.state.index_file import unusable_folder
     from backupd.wiring.owner import owner_of
 
+    reason = error.strerror if error is not None else "Permission denied"
+    if error is None and _is_read_only(folder):
+        error = OSError(errno.EROFS, os.strerror(errno.EROFS))
+    if error is not None and not isinstance(fault := unusable_folder(error), ConfigError):
+        return fault
     owner = owner_of(folder)
     return ConfigError(
         f"the state folder cannot be used: '{folder}' belongs to {owner} ({reason})",
         hint="Run this as the folder's owner (under systemd: `backupd-as node|keeper|drill COMMAND`). If root made it "
         "for a service, any command that root runs with this configuration gives it to the owner of node.state_dir.",
     )
+
+
+def _is_read_only(folder: Path) -> bool:
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def tenant_tags(context: Context, region: RegionName) -> TenantTags:

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from backupd.clock import Clock
-from backupd.errors import BusyError, ConfigError
+from backupd.errors import BackupdError, BusyError
 from backupd.operations.service.jobs import JobKey, JobKind
+from backupd.repository.state.index_file import unusable_folder
 
 _LONGEST_STATUS = 500
 
@@ -97,7 +98,7 @@ class Locks:
         try:
             for key in sorted(wanted - self._held.keys()):
                 taken[key] = self._lock(key)
-        except (BusyError, ConfigError):
+        except BackupdError:
             for number in taken.values():
                 os.close(number)
             raise
@@ -116,9 +117,7 @@ class Locks:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ConfigError(
-                f"the state folder cannot be used ({error.strerror})", hint="Check node.state_dir and its owner."
-            ) from error
+            raise unusable_folder(error) from error
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -319,8 +319,7 @@ _OWN_ERRORS = re.compile(r"^pg_restore: error: (?!could not execute query).*", r
 """Errors of pg_restore itself, not of a statement."""
 
 _COUNTED = "pg_restore: warning: errors ignored on restore: "
-"""What pg_restore says at its very end where it left entries out. One that was killed, or gave up, does not say it: then
-entries are missing that it has named nowhere."""
+"""Its last word where it left entries out; of one that was killed before, what is missing is named nowhere."""
 
 
 class Failures:
@@ -334,7 +333,11 @@ class Failures:
         """Take what pg_restore said; return False when it did not end well with all entries that it could make."""
         text = words.decode(errors="replace")
         pieces = _ENTRY.split(words)
-        if _COUNTED not in text or len(pieces) < 3 or any(mark in line for line in _OWN_ERRORS.findall(text) for mark in _GONE):
+        if (
+            _COUNTED not in text
+            or len(pieces) < 3
+            or any(mark in line for line in _OWN_ERRORS.findall(text) for mark in _GONE)
+        ):
             return False
         with self._lock:
             for number, said in zip(pieces[1::2], pieces[2::2], strict=True):
@@ -411,13 +414,20 @@ _NEWER = "unsupported version"
 _JOB_DIED = "a worker process died unexpectedly"
 
 
-def failure(stage: str, status: int, words: bytes) -> SourceError | RefusedError:
-    """Make the error that says why pg_restore ended with `status` in `stage`, quoting nothing."""
-    text = words.decode(errors="replace")
+def _ended_early(stage: str, status: int, text: str) -> SourceError | None:
+    """Return the error of a pg_restore that the server, or a signal to it or one of its jobs, kept from going on."""
     if any(mark in text for mark in _GONE):
         return SourceGoneError(f"PostgreSQL went away during {stage}", hint="Look into the server's log.")
     if status < 0 or _JOB_DIED in text:
         return killed(f"pg_restore during {stage}", min(status, 0))
+    return None
+
+
+def failure(stage: str, status: int, words: bytes) -> SourceError | RefusedError:
+    """Make the error that says why pg_restore ended with `status` in `stage`, quoting nothing."""
+    text = words.decode(errors="replace")
+    if (ended := _ended_early(stage, status, text)) is not None:
+        return ended
     if _NEWER in text:
         return RefusedError(
             "the schema was dumped by newer client programs than those at hand",

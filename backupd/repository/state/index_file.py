@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -120,19 +121,34 @@ class IndexFile:
             self.database.execute(statement, values)
 
 
+def unusable_folder(error: OSError) -> BackupdError:
+    """Return the error that says why a state folder cannot be used: its disk, which may be well later, or its owner."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SpoolFullError(
+            "the state folder cannot be used: its disk has no room, or no inode, for a file",
+            hint="Make room on the disk that holds node.state_dir.",
+        )
+    if error.errno in (errno.EROFS, errno.EIO, errno.ESTALE):
+        return BackupdError(
+            f"the state folder cannot be used: {(error.strerror or 'its disk fails').lower()}",
+            hint="Look at the disk that holds node.state_dir: it fails, or is mounted so that nobody can write.",
+        )
+    return ConfigError(
+        f"the state folder cannot be used ({error.strerror})", hint="Check node.state_dir and its owner."
+    )
+
+
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
     """Hold the lock file of a state folder, which is created when missing, until the block ends.
 
-    Raises BusyError while another process holds it, ConfigError when the folder cannot be used.
+    Raises BusyError while another process holds it, `unusable_folder` when the folder cannot be used.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigError(
-            f"the state folder cannot be used ({error.strerror})", hint="Check node.state_dir and its owner."
-        ) from error
+        raise unusable_folder(error) from error
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -182,5 +198,6 @@ def translated_errors() -> Iterator[None]:
                 "the node's index is damaged", hint="The next run sets it aside and starts a new generation."
             ) from None
         raise BackupdError(
-            f"the node's index cannot be used ({type(error).__name__})", hint="Check node.state_dir and its disk."
+            f"the node's index cannot be used ({getattr(error, 'sqlite_errorname', type(error).__name__)})",
+            hint="Check node.state_dir and its disk: room, inodes, and whether it can be written.",
         ) from None

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backupd.errors import ConfigError, ProgramKilledError, SourceAuthError, SourceBusyError, SourceError, SourceGoneError
+from backupd.errors import (
+    ConfigError,
+    ProgramKilledError,
+    SourceAuthError,
+    SourceBusyError,
+    SourceError,
+    SourceGoneError,
+)
 from backupd.model.inventory import ForeignKey, Table, TableKind, TableName
 from backupd.model.tenancy import Column, ForeignKeyPath, Shared, Step, Tenant
 from backupd.postgres import settings
@@ -226,5 +233,7 @@ def test_a_pg_dump_that_was_killed_is_tried_again(said: str) -> None:
     client = Client(Programs(Path("/nowhere"), (18, 6)), {"PATH": os.defpath})
 
     with pytest.raises(ProgramKilledError, match="pg_dump was ended by SIGKILL") as killed:
-        dump._streamed(["sh", "-c", f"printf '{said}'; kill -9 $$"], client, lambda read: list(ArchiveReader(read).entries()))
+        dump._streamed(
+            ["sh", "-c", f"printf '{said}'; kill -9 $$"], client, lambda read: list(ArchiveReader(read).entries())
+        )
     assert killed.value.retryable

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from doubles.node.fake_jobs import key
 from doubles.node.service_manager import service_manager
 from fix_clock import TickingClock
 
-from backupd.errors import BusyError, ConfigError
+from backupd.errors import BackupdError, BusyError, ConfigError, SpoolFullError
 from backupd.model.answers import (
     BackupAnswer,
     BackupReport,
@@ -28,6 +30,7 @@ from backupd.model.answers import (
 )
 from backupd.model.ids import SnapshotName
 from backupd.model.status import DatabaseFacts, RegionFacts, StoreFacts, StoreFault
+from backupd.operations.service import systemd
 from backupd.operations.service.agenda import last_done
 from backupd.operations.service.history import JobHistory
 from backupd.operations.service.jobs import (
@@ -45,6 +48,7 @@ from backupd.operations.service.run import cause, failures_in, outcome
 from backupd.operations.service.serve import Fanout
 from backupd.operations.service.systemd import Locks, Notifier
 from backupd.planning.schedule import Cause
+from backupd.wiring import context
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -288,3 +292,38 @@ def test_a_listener_that_fails_keeps_it_from_nobody():
     Fanout((Broken(), Sound()), lambda _listener, error: faults.append(type(error))).on_event(Reloaded(AT))
 
     assert (heard, faults) == ([Reloaded(AT)], [RuntimeError])
+
+
+@pytest.mark.parametrize(
+    ("number", "family", "said"),
+    [
+        (errno.ENOSPC, SpoolFullError, "no room"),
+        (errno.EDQUOT, SpoolFullError, "no room"),
+        (errno.EROFS, BackupdError, "read-only file system"),
+        (errno.EIO, BackupdError, "input/output error"),
+        (errno.EACCES, ConfigError, "Permission denied"),
+    ],
+)
+def test_a_state_folder_whose_disk_is_at_fault_blames_no_owner(monkeypatch, tmp_path, number, family, said):
+    """A disk may be well again when a daemon tries the next time; what the configuration names wrongly will not."""
+
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(systemd.os, "open", refuse)
+    with pytest.raises(BackupdError, match=said) as failed:
+        Locks(tmp_path).hold([key("backup")])
+    assert type(failed.value) is family
+    assert ("owner" in failed.value.hint) is (family is ConfigError)
+
+
+def test_a_state_folder_that_is_mounted_read_only_blames_no_owner(monkeypatch, tmp_path):
+    """The kernel's answer to whether it can be written does not say why not."""
+    machine = SimpleNamespace(config=SimpleNamespace(node=SimpleNamespace(state_dir=tmp_path)))
+    monkeypatch.setattr(context.os, "access", lambda *_: False)
+    with pytest.raises(ConfigError, match="belongs to"):
+        context.region_folder(machine, "be")
+    monkeypatch.setattr(context.os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    with pytest.raises(BackupdError, match="read-only file system") as failed:
+        context.region_folder(machine, "be")
+    assert not isinstance(failed.value, ConfigError)
