@@ -12,10 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from backupd.errors import ConfigError
 from backupd.model.ids import GenerationId, ObjectHash, RepositoryId, SnapshotName
 from backupd.repository import layout
-from backupd.repository.state.index_file import is_damage
+from backupd.repository.state.index_file import is_damage, unusable_memory
 from backupd.store.base import ObjectInfo
 
 _SCHEMA = """
@@ -40,7 +39,10 @@ class CheckedState:
     """The state of one repository on one store. A context manager, for one thread."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, or create it; a damaged one is replaced. Raises ConfigError when it cannot be used."""
+        """Open the file, or create it; a damaged one is replaced. Raises `unusable_memory` when it cannot
+        be used.
+        """
+        self._failed = False
         self._waiting: list[tuple[str, tuple[object, ...]]] = []
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -52,7 +54,7 @@ class CheckedState:
                 path.unlink()
                 self._database = _connected(path)
         except (OSError, sqlite3.Error) as error:
-            raise ConfigError(f"'{path}' cannot be used: {error}", hint="Remove it; it is only a memory.") from error
+            raise unusable_memory(path, error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -61,7 +63,8 @@ class CheckedState:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._write()  # also after an error: what passed, passed
+            if not self._failed:
+                self._write()  # also after an error: what passed, passed
         finally:
             self._database.close()
 
@@ -135,10 +138,12 @@ class CheckedState:
         statements = [*self._waiting, *more]
         if not statements:
             return
+        self._failed = True  # unless it comes to its end: of one that did not, the next could not even begin
         self._database.execute("BEGIN IMMEDIATE")
         for sql, values in statements:
             self._database.execute(sql, values)
         self._database.execute("COMMIT")
+        self._failed = False
         self._waiting.clear()
 
 

@@ -121,6 +121,14 @@ class IndexFile:
             self.database.execute(statement, values)
 
 
+_NUMBERS = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+}
+"""What the system calls the faults of a disk that SQLite reports."""
+
+
 def unusable_folder(error: OSError) -> BackupdError:
     """Return the error that says why a state folder cannot be used: its disk, which may be well later, or its owner."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -136,6 +144,18 @@ def unusable_folder(error: OSError) -> BackupdError:
     return ConfigError(
         f"the state folder cannot be used ({error.strerror})", hint="Check node.state_dir and its owner."
     )
+
+
+def unusable_memory(path: Path, error: OSError | sqlite3.Error) -> BackupdError:
+    """Return the error that says why a file of what was seen before cannot be used: its disk, or itself."""
+    if isinstance(error, sqlite3.Error):
+        number = _NUMBERS.get(_code(error))
+        fault = OSError(number, os.strerror(number)) if number is not None else None
+    else:
+        fault = error
+    if fault is not None and not isinstance(found := unusable_folder(fault), ConfigError):
+        return found
+    return ConfigError(f"'{path}' cannot be used: {error}", hint="Remove it; it is only a memory.")
 
 
 @contextmanager

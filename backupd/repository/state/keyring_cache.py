@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backupd.errors import BackupdError, ConfigError, DamageError, RefusedError
+from backupd.errors import BackupdError, DamageError, RefusedError
 from backupd.model.ids import (
     ClassTag,
     Fingerprint,
@@ -29,6 +29,7 @@ from backupd.model.ids import (
 )
 from backupd.parallel import in_parallel
 from backupd.repository import layout
+from backupd.repository.state.index_file import unusable_memory
 from backupd.repository.state.pack_cache import PACK_TABLES, PackCache
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class KeyringCache:
 
         Each listing is compared with `tags`.
 
-        Raises ConfigError when the file cannot be used.
+        Raises `unusable_memory` when the file cannot be used.
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -99,7 +100,7 @@ class KeyringCache:
                 path.unlink(missing_ok=True)
                 database = _connected(path, repository)
         except (OSError, sqlite3.Error) as error:
-            raise ConfigError(f"'{path}' cannot be used: {error}", hint="Remove it; it is only a memory.") from error
+            raise unusable_memory(path, error) from error
         with closing(database):
             yield cls(database, tags)
 
