@@ -18,7 +18,7 @@ from doubles.stores.segments import take_out
 from doubles.stores.small_repository import Content, Rows, SmallRepository, facts
 from fix_clock import FAR, ShiftedClock
 
-from backupd.model.ids import ObjectName, Pseudonym, RunId, SnapshotName, TenantId
+from backupd.model.ids import GenerationId, ObjectName, Pseudonym, RunId, SnapshotName, TenantId
 from backupd.model.tenancy import SegmentName
 from backupd.model.text import stamp
 from backupd.operations.keeper.purge import Purging
@@ -132,13 +132,14 @@ class HandmadeKeeper(KeptFolder):
         made.repository.put_keyring(ids, writer.render(stamp(self.clock.now()), made.signer))
         return layout.keyring_name(ids.generation, ids.run)
 
-    def write_under_another_key(self, name: SegmentName) -> ObjectName:
+    def write_under_another_key(self, name: SegmentName, generation: str = "", run: str = "") -> ObjectName:
         """A signed keyring as of a node that has another tenant key."""
         made, other = self.made, TenantTags(b"o" * 32, self.keeper.region)
-        ids = KeyringIds(made.info.repository, made.info.region, made.generation, RunId(f"{made._run[:-8]}{'e' * 8}"))
+        where = GenerationId(generation or made.generation)
+        ids = KeyringIds(made.info.repository, made.info.region, where, RunId(run or f"{made._run[:-8]}{'e' * 8}"))
         writer = KeyringWriter(ids, [made.identity.public])
         own = made.tags_of(name)
-        writer.add(other.pseudonym(made.generation, own), b"k" * 32, name, own)
+        writer.add(other.pseudonym(where, own), b"k" * 32, name, own)
         made.repository.put_keyring(ids, writer.render(stamp(self.clock.now()), made.signer))
         return layout.keyring_name(ids.generation, ids.run)
 

@@ -222,6 +222,7 @@ ROWS = {
         "unit/config/test_wiring.py::test_a_signing_key_is_read_as_it_was_written",
         "unit/config/test_wiring.py::test_what_is_no_signing_key_is_refused_and_not_repeated",
         "integration/backup/test_backup_faults.py::test_no_backup_is_made_under_another_tenant_key",
+        "integration/tenants/test_tenant_key.py::test_what_anybody_adds_neither_hides_a_tenant_key_nor_makes_the_right_one_look_wrong",
     ),
     "state folders: index, copies of ledgers": (
         "integration/backup/test_backup_generations.py::test_a_damaged_index_is_set_aside",

@@ -18,9 +18,7 @@ from backupd.model.ledger import Absent, Cleared, PurgeBegan, Shredded
 from backupd.operations.attestation import attest
 from backupd.operations.keeper.purge import Purging, purge_due
 from backupd.operations.keeper.server_snapshots import holds_section
-from backupd.operations.tenant_key import check_tenant_key
 from backupd.planning.incarnations import State
-from backupd.seal.tags import TenantTags
 from backupd.trace import Warned
 
 SNAPSHOT = f"daily_{datetime.now(UTC):%Y-%m-%d}"
@@ -320,18 +318,6 @@ def test_nothing_is_attested_while_there_are_segments_of_nobody_known(shared: Ha
     where = shared.write_under_another_key(named("bob"))
     with pytest.raises(RefusedError, match=f"'{where}' on store 'disk' lists 1 segment .* whose they are"):
         attest(shared.keeper, shared.incarnation("bob"), locations)
-
-
-def test_a_tenant_key_that_is_not_the_repositorys_is_refused(shared: HandmadeKeeper) -> None:
-    """By keyrings of the last generations; one that somebody forged convinces nobody."""
-    tags, other = shared.keeper.tags, TenantTags(b"o" * 32, shared.keeper.region)
-    check_tenant_key(shared.repository, tags)
-    with pytest.raises(RefusedError, match=r"under which 'keyrings/.*' was written") as refused:
-        check_tenant_key(shared.repository, other)
-    assert "purged tenants come back" in str(refused.value.hint)
-    shared.forge(named("ada"), named("bob"))
-    shared.write_under_another_key(named("ada"))
-    check_tenant_key(shared.repository, tags)
 
 
 def test_a_purged_segment_loses_its_key_in_a_forged_listing_too(shared: HandmadeKeeper) -> None:
