@@ -368,9 +368,28 @@ SETUPS = {
         "integration/stores/test_sub_accounts.py::test_a_node_with_a_sub_account_and_a_keeper_with_the_parents",
         MACHINE,
     ),
-    "keeper apart": ("integration/daemon/test_units.py::test_a_writer_cannot_do_a_keepers_work",),
-    "keeper beside": ("integration/daemon/test_units.py::test_a_unit_sees_its_own_credentials_only",),
-    "drill under its unit": ("integration/daemon/test_units.py::test_a_server_of_the_drills_unit_sees_nothing_of_it",),
+    "keeper apart": (
+        MACHINE,  # a thief has the node's key, and the keeper's is elsewhere
+        "integration/keeper/test_keeper_apart.py::test_who_has_all_of_a_node_does_no_keepers_work",
+        "integration/daemon/test_units.py::test_a_writer_cannot_do_a_keepers_work",
+        "integration/ledger/test_verify_ledger.py::test_what_a_writer_signs_is_no_entry_where_the_repository_names_keepers",
+        "integration/stores/test_sub_accounts.py::test_a_thief_of_the_nodes_key_changes_nothing_of_the_keepers",
+        "integration/stores/test_append_only.py::test_probe_tells_the_roles_apart",
+    ),
+    "keeper beside": (
+        "integration/daemon/test_units.py::test_a_unit_sees_its_own_credentials_only",
+        "integration/daemon/test_units.py::test_a_unit_writes_into_its_own_folders_only",
+        "integration/daemon/test_units.py::test_a_unit_is_confined",
+        "integration/daemon/test_units.py::test_a_writer_cannot_do_a_keepers_work",
+    ),
+    "drill under its unit": (
+        "integration/daemon/test_units.py::test_a_server_of_the_drills_unit_sees_nothing_of_it",
+        "integration/daemon/test_units.py::test_a_unit_is_confined",
+        "integration/daemon/test_units.py::test_the_program_works_as_confined_as_its_units",
+        "integration/drill/test_drill_hostile.py::test_an_owners_code_reads_no_secret_in_a_drill",
+        "integration/postgres/test_scratch_isolation.py::test_nothing_that_it_started_outlives_it",
+        "integration/postgres/test_scratch_isolation.py::test_nothing_that_it_leaves_is_followed_or_believed",
+    ),
 }
 """The set-ups that are shipped, and what of an adversary's is tried against each."""
 

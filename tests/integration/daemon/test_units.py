@@ -42,16 +42,22 @@ unshare --user --map-current-user --net -- true 2>/dev/null && echo "can leave t
 PROGRAMS = {"bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr"}
 SHUT_IN = """
 /opt/backupd/bin/python -c '
-import os, subprocess
+import glob, os, subprocess
 from backupd.postgres.scratch.jail import Jailed
 from backupd.postgres.scratch.programs import runner
 own = "/var/lib/backupd-drill/own"
 os.mkdir(own)
 here = os.environ["CREDENTIALS_DIRECTORY"]
-script = f"( cat {here}/* /etc/backupd/backupd.toml; ls -A / /etc /var /var/lib /var/lib/* ) >{own}/seen 2>&1"
+script = f"( cat {here}/* /etc/backupd/backupd.toml; ls -A / /etc /var /var/lib /var/lib/* ) >{own}/seen 2>&1; "
+script += "kill -9 -1; setsid sleep 98765 & sleep 0.2"
 found = runner(None)
+beside = subprocess.Popen(["sleep", "600"])
 subprocess.run(["cat", f"{here}/backupd_drill.identity"], check=True, stdout=subprocess.DEVNULL)
 print(found.run(Jailed(["/bin/sh", "-c", script], found.user, found.group, [], [own], 1 << 30), 60))
+print("reached", beside.poll())
+beside.kill()
+running = [open(one, "rb").read() for one in glob.glob("/proc/[0-9]*/cmdline")]
+print("outlived", sum(one.startswith(b"sleep\\x0098765") for one in running), b"backupd" in b"".join(running))
 print(open(f"{own}/seen").read())
 '
 rm -r /var/lib/backupd-drill/own
@@ -145,10 +151,12 @@ def test_a_unit_is_confined(booted: Installed, unit: str) -> None:
 
 
 def test_a_server_of_the_drills_unit_sees_nothing_of_it(booted: Installed) -> None:
-    """Its process has the unit's user, who can read the credentials, but sees neither them nor any state."""
+    """Its process has the unit's user, who can read the credentials, but sees neither them nor any state; it reaches no
+    process of the unit, and nothing that it started outlives it.
+    """
     found = probed(booted, "backupd-drill.service", SHUT_IN)
 
-    assert found[0] == "(0, '')"
+    assert found[:3] == ["(0, '')", "reached None", "outlived 0 True"]
     assert [line for line in found if "No such file" in line or "cannot" in line]
     seen = " ".join(found)
     for secret in ("BEGIN", "AGE", PASSPHRASE, "signing_key_file", "credential:"):
