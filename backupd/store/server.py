@@ -102,7 +102,8 @@ def server_time(store: Store, random: Callable[[int], bytes]) -> datetime:
     """Return the store's clock at a moment during this call, in UTC; some stores cut it to the second.
 
     The time is read from a small object that is made in `tmp/` and removed again, unless the store lets this account
-    remove nothing. Raises StoreError, also when that object cannot be found again.
+    remove nothing, or somebody moved another object to its name. Raises StoreError, also when that object cannot be
+    found again.
     """
     name, mark = temporary(random), random(16)
     put_document(store, name, mark)
@@ -110,7 +111,8 @@ def server_time(store: Store, random: Callable[[int], bytes]) -> datetime:
         seen = store.stat(name)
     finally:
         with contextlib.suppress(StoreError):
-            store.remove(name)
+            if store.get(name, 0, len(mark) + 1) == mark:
+                store.remove(name)
     if seen is None:
         raise StoreError(
             "the store does not show an object that was just put there, so it cannot be asked for its time",

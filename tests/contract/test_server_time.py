@@ -6,9 +6,12 @@ import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from doubles.stores.hooked_store import HookedStore
 
 from backupd.clock import SystemClock
 from backupd.errors import StoreError, StoreGoneError
+from backupd.model.ids import ObjectName
+from backupd.store.base import put_document
 from backupd.store.server import server_time
 from backupd.store.sftp.store import SftpStore
 
@@ -50,6 +53,21 @@ def test_object_that_goes_at_once(directory_store):
     directory_store.stat = lambda _name: None
     with pytest.raises(StoreError, match="just put there"):
         server_time(directory_store, os.urandom)
+
+
+def test_what_was_moved_to_its_name_is_not_removed(directory_store):
+    """Who may rename sees the name in a listing, and could have a keeper remove what he may not."""
+    put_document(directory_store, ObjectName("packs/b/object"), b"needed")
+    root, moved = directory_store.root, []
+
+    def move(method, name):
+        if method == "stat":
+            (root / name).rename(root / "elsewhere")
+            (root / "packs/b/object").rename(root / name)
+            moved.append(name)
+
+    server_time(HookedStore(directory_store, before=move), os.urandom)
+    assert directory_store.get(moved[0]) == b"needed"
 
 
 def test_broken_connection_is_told(directory_store):
