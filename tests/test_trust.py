@@ -434,6 +434,16 @@ def test_every_row_of_the_tables_of_trust_is_held() -> None:
     assert bullets == list(CANNOT)
 
 
+def test_the_code_points_to_every_row_and_to_no_other() -> None:
+    """Where something of a row is read, the module says in which row stands who can write it."""
+    named = set[str]()
+    for path in (ROOT / "backupd").rglob("*.py"):
+        named |= set(
+            re.findall(r"`backupd manual trust`, row \*(.+?)\*(?=[\s.,)])", " ".join(path.read_text().split()))
+        )
+    assert named == set(ROWS)
+
+
 def test_every_threat_and_promise_is_held() -> None:
     """README says from what it protects, and the manual what it promises."""
     readme = (ROOT / "README.md").read_text().partition("## What it protects from")[2].partition("\n## ")[0]

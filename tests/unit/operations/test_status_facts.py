@@ -14,16 +14,19 @@ from doubles.stores.small_repository import START, SmallRepository
 from backupd.errors import StoreGoneError
 from backupd.model.ids import DrillId, ObjectName, RegionName, TenantId
 from backupd.model.ledger import Drilled, ErasureRequested, Expired, Held, Observed, Restored, Unsubscribed, Verified
-from backupd.model.status import Promises, RegionFacts, ServerChange
+from backupd.model.status import AlarmCode, Promises, RegionFacts, ServerChange
 from backupd.model.text import parse_stamp, stamp
 from backupd.operations.ledger import Book
 from backupd.operations.ledger import LedgerPlace as BookPlace
 from backupd.operations.status import StatusRequest, StorePlace, book_of, region_facts, unreached
+from backupd.planning.alarms import Watch, judge
+from backupd.repository import layout
 from backupd.repository.repository import Repository
 from backupd.store.directory import DirectoryStore
 
 DAY = timedelta(days=1)
 NOW = START + 30 * DAY
+LEDGER_BEHIND = AlarmCode.LEDGER_BEHIND
 DRILL = DrillId("20291230T040000Z-0badcafe")
 
 
@@ -84,6 +87,10 @@ class Watched:
             "random": os.urandom,
         }
         return region_facts(book, places, StatusRequest(RegionName("be"), self.labels, **{**said, **changes}))
+
+    def alarms(self) -> dict[AlarmCode, str]:
+        """What `status` tells of the region, by code."""
+        return {alarm.code: alarm.message for alarm in judge(self.look(), Watch(NOW, DAY))}
 
 
 @pytest.fixture
@@ -219,6 +226,16 @@ def test_a_store_that_is_away_stops_nothing(watched: Watched) -> None:
     assert zurich.databases[0].published
     assert cellar.error is not None
     assert (cellar.error.kind, cellar.error.retryable, cellar.databases) == ("StoreGone", True, ())
+
+
+def test_a_store_that_lacks_the_ledgers_end_is_told(watched: Watched) -> None:
+    """Also where it is the only one: this machine's own copy knows of the end."""
+    for _ in range(3):
+        watched.small.tell(Observed(store="zurich", snapshots=[]))
+    assert LEDGER_BEHIND not in watched.alarms()
+    for number in (3, 2):
+        watched.store.remove(layout.entry_name(number))
+    assert watched.alarms()[LEDGER_BEHIND] == "the ledger on 'zurich' lacks 2 entries"
 
 
 def test_deadlines_are_known_without_any_store(watched: Watched) -> None:
