@@ -12,6 +12,7 @@ from pathlib import Path
 
 from doubles.adversary.besieged_region import DAY, POLICY, TENANTS, BesiegedRegion, Rows
 from doubles.adversary.node_thief import AREAS, JUNK, NodeThief
+from doubles.adversary.object_mover import Move, ObjectMover
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -26,6 +27,8 @@ picks = st.integers(0, 999)
 ages = st.sampled_from([0, 0, 1, 25, 60, -100]).map(lambda hours: timedelta(hours=hours))
 pasts = st.sampled_from([0, 0, 1, 5, 23, 49, -23, -49]).map(lambda hours: timedelta(hours=hours))
 contents = st.sampled_from(sorted(JUNK))
+stead = st.sampled_from(["nothing", "junk", "bit"])
+moves = st.lists(st.builds(Move, st.integers(1, 15), picks, stead), min_size=2, max_size=8)
 
 
 class Adversary(RuleBasedStateMachine):
@@ -36,6 +39,7 @@ class Adversary(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="adversary-", dir=MEMORY if MEMORY.is_dir() else None))
         self.region = BesiegedRegion(self.folder, rights == "hand in", random.Random(seed).randbytes)
         self.thief = NodeThief(self.region, rights, signing)
+        self.mover = ObjectMover(self.thief)
         self.backup()
         self.keep()
 
@@ -64,6 +68,14 @@ class Adversary(RuleBasedStateMachine):
     @rule()
     def keep(self) -> None:
         self._bear(self.region.keep())
+        self._look_who_is_gone()
+
+    @precondition(lambda self: self.thief.rights != "hand in")
+    @rule(moves=moves)
+    def keep_while_things_move(self, moves: list[Move]) -> None:
+        """Between the keeper's calls, honest objects come to stand where keepers clear."""
+        with self.mover.at_work(moves):
+            self._bear(self.region.keep())
         self._look_who_is_gone()
 
     @precondition(lambda self: len(self.region.purged) < 2)
@@ -122,10 +134,10 @@ class Adversary(RuleBasedStateMachine):
     @rule(
         pick=picks,
         place=st.sampled_from(["upload", "upload", "odd", "pack", "keyring", "mark", "ballast"]),
-        instead=st.sampled_from(["nothing", "junk", "bit"]),
+        instead=stead,
     )
     def hide(self, pick: int, place: str, instead: str) -> None:
-        self.thief.hide(pick, place, instead)
+        self.mover.hide(pick, place, instead)
 
     @rule(pick=picks, how=st.sampled_from(["remove", "cut", "line", "bit", "older"]))
     def alter(self, pick: int, how: str) -> None:

@@ -85,7 +85,7 @@ class NodeThief:
     """Names of what he put anywhere, as they would be in their place."""
     rivals: list[datetime] = field(default_factory=list)
     """When his false snapshots were exported that do not lie about that: no date tells them from honest ones."""
-    _undo: list[Callable[[], None]] = field(default_factory=list)
+    undo: list[Callable[[], None]] = field(default_factory=list)
     """What puts each honest object back that he moved, altered or took away, the last one last."""
     _own: dict[str, bytes] = field(default_factory=dict)
     """What he put last under each name."""
@@ -100,7 +100,7 @@ class NodeThief:
     @property
     def disturbs(self) -> bool:
         """Whether something of honest people is not where and as they left it."""
-        return bool(self._undo)
+        return bool(self.undo)
 
     # ---- his way to the store
 
@@ -111,7 +111,7 @@ class NodeThief:
             if self.rights == "add" and path.exists():
                 return
             if path.is_file() and self.rights == "write" and path.read_bytes() != self._own.get(name):
-                self._undo.append(partial(self._put_back, name, path.read_bytes()))
+                self.undo.append(partial(self._put_back, name, path.read_bytes()))
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
             self._own[name] = data
@@ -119,32 +119,32 @@ class NodeThief:
             os.utime(path, (at.timestamp(),) * 2)
             self.made.add(name)
 
-    def _new(self) -> str:
+    def new(self) -> str:
         self.counter += 1
         return f"{self.counter:08x}"
 
-    def _hex(self, size: int) -> str:
+    def hex(self, size: int) -> str:
         return self.region.random(size).hex()
 
     # ---- junk
 
     def junk(self, area: str, content: str, pick: int, ago: timedelta) -> None:
         """Something under a name of the format's, or nearly so."""
-        generation = self._generation(pick)
-        ahead = f"20991231T000000Z-{self._new()}"
+        generation = self.generation(pick)
+        ahead = f"20991231T000000Z-{self.new()}"
         folder = self.region.root / "ledger"
         number = len(list(folder.iterdir())) + 1 if folder.exists() else 1
         names = {
             "ledger": layout.entry_name(number),
             "keyring": layout.keyring_name(generation, RunId(ahead)),
-            "record": f"snapshots/{generation}/20991231T000000Z-{self._hex(32)}",
-            "pack": f"packs/{generation}/{self._hex(32)}.pack",
+            "record": f"snapshots/{generation}/20991231T000000Z-{self.hex(32)}",
+            "pack": f"packs/{generation}/{self.hex(32)}.pack",
             "lease": layout.lease_name(99),
-            "attestation": f"attestations/{self._hex(32)}.json",
+            "attestation": f"attestations/{self.hex(32)}.json",
             "report": f"reports/{ahead}.json",
             "keeper mark": layout.keeper_mark(generation),
             "run mark": layout.run_mark(generation, RunId(ahead)),
-            "upload": f"tmp/{self._hex(16)}",
+            "upload": f"tmp/{self.hex(16)}",
         }
         odd = ODD[pick % len(ODD)]
         folders = (
@@ -159,11 +159,11 @@ class NodeThief:
         )
         self.put(names.get(area) or f"{folders[pick // 10 % len(folders)]}{odd}", JUNK[content], ago)
 
-    def _generation(self, pick: int) -> GenerationId:
+    def generation(self, pick: int) -> GenerationId:
         honest = sorted({record.generation for record in self.region.records.values()})
         if honest and pick % 4:
             return honest[pick % len(honest)]
-        return GenerationId(f"{compact(self.region.time.now)}-{self._new()}")
+        return GenerationId(f"{compact(self.region.time.now)}-{self.new()}")
 
     # ---- forgeries
 
@@ -174,7 +174,7 @@ class NodeThief:
 
     def claiming_keyring(self, pick: int, ago: timedelta) -> None:
         """Honest segments of everybody, listed as those of a tenant that is or will be purged."""
-        generation, tags = self._generation(pick), self.region.tags
+        generation, tags = self.generation(pick), self.region.tags
         incarnation = tags.tenant_id(TENANTS[pick % len(TENANTS)])
         claimed = SegmentTags(
             tags.tenant_tag(generation, incarnation, 1),
@@ -186,7 +186,7 @@ class NodeThief:
     def false_backup(self, back: timedelta, *, empty: bool, ago: timedelta) -> None:
         """A whole snapshot with rows that nobody wrote, made with the node's own state, of a day in the past."""
         region = self.region
-        stolen = region.folder / f"stolen-{self._new()}"
+        stolen = region.folder / f"stolen-{self.new()}"
         if (region.folder / "node").exists():
             shutil.copytree(region.folder / "node", stolen)
         clock = MachineClock(VirtualTime(region.time.now - back))
@@ -194,13 +194,13 @@ class NodeThief:
         writer.signer, writer.others = self.signer, tuple(region.signers)
         self._rival(region.time.now - back)
         rows = {} if empty else {tenant: [f"{FORGED} {self.counter}"] for tenant in (None, *TENANTS)}
-        before = self._files()
+        before = self.files()
         with suppress(BackupdError):
             for _ in writer.run("disk", region.writers_way(), content_of(rows), Made()):
                 pass
-        self.made |= self._files() - before
+        self.made |= self.files() - before
         if self.rights != "add":
-            for name in self._files() - before:
+            for name in self.files() - before:
                 at = (region.time.now - ago).timestamp()
                 with suppress(OSError):
                     os.utime(self._path(name), (at, at))
@@ -271,37 +271,9 @@ class NodeThief:
 
     # ---- what is there, taken away
 
-    def hide(self, pick: int, place: str, instead: str) -> None:
-        """Move an honest object where nobody looks, or where keepers clear, as an account can that may rename; and put
-        something in its place.
-        """
-        name = self._pick(self._honest_objects(), pick)
-        if name is None or self.rights == "hand in":
-            return
-        generation, run = self._generation(pick), f"20200101T000000Z-{self._new()}"
-        targets = {
-            "upload": f"tmp/{self._hex(16)}",
-            "odd": f"packs/{self._new()}",
-            "pack": f"packs/{generation}/{self._hex(32)}.pack",
-            "keyring": f"keyrings/{generation}/{run}.keyring",
-            "mark": f"runs/{generation}/{run}",
-            "ballast": "ballast",
-        }
-        root = self.region.root
-        if (root / targets[place]).exists():
-            return
-        data = (root / name).read_bytes()
-        (root / targets[place]).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).rename(root / targets[place])
-        if instead != "nothing":
-            junk = bytes(len(data)) if instead == "junk" else data[:-1] + bytes([data[-1] ^ 1])
-            (root / name).write_bytes(junk)
-            os.utime(root / name, (self.region.time.now.timestamp(),) * 2)
-        self._undo.append(partial(self._move_back, name, targets[place]))
-
     def alter(self, pick: int, how: str) -> None:
         """Remove or damage an honest object, or put an old keyring back."""
-        name = self._pick(self._honest_objects(), pick)
+        name = self._pick(self.honest_objects(), pick)
         if name is None or self.rights != "write":
             return
         path = self.region.root / name
@@ -310,7 +282,7 @@ class NodeThief:
             name, older = self.old_keyrings[pick % len(self.old_keyrings)]
             self._replace(name, older)
         elif how == "remove":
-            self._undo.append(partial(self._put_back, name, data))
+            self.undo.append(partial(self._put_back, name, data))
             path.unlink()
         elif how == "cut":
             self._replace(name, data[: len(data) // 2])
@@ -346,13 +318,13 @@ class NodeThief:
 
     def copy_keyrings(self) -> None:
         """Keep what keyrings hold now, to put it back some day."""
-        for path in self.region.root.glob("keyrings/*/*"):
+        for path in filter(Path.is_file, self.region.root.glob("keyrings/*/*")):
             self.old_keyrings.append((str(path.relative_to(self.region.root)), path.read_bytes()))
 
     def _replace(self, name: str, data: bytes) -> None:
         path = self.region.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._undo.append(partial(self._put_back, name, path.read_bytes() if path.is_file() else None))
+        self.undo.append(partial(self._put_back, name, path.read_bytes() if path.is_file() else None))
         path.write_bytes(data)
         os.utime(path, (self.region.time.now.timestamp(),) * 2)
 
@@ -374,8 +346,8 @@ class NodeThief:
 
     def mend(self) -> None:
         """What operators do once it was noticed: put back what was moved, altered or removed."""
-        while self._undo:
-            self._undo.pop()()
+        while self.undo:
+            self.undo.pop()()
 
     def _put_back(self, name: str, data: bytes | None) -> None:
         path = self.region.root / name
@@ -385,12 +357,6 @@ class NodeThief:
             return
         path.write_bytes(data)
         os.utime(path, (self.region.time.now.timestamp(),) * 2)
-
-    def _move_back(self, name: str, target: str) -> None:
-        root = self.region.root
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        if (root / target).exists():
-            (root / target).rename(root / name)
 
     # ---- helpers
 
@@ -402,11 +368,11 @@ class NodeThief:
         if self.signing and self.region.time.now - exported <= LONGEST_RUN:
             self.rivals.append(exported)
 
-    def _honest_objects(self) -> list[str]:
+    def honest_objects(self) -> list[str]:
         folders = ("ledger/", "keyrings/", "packs/", "snapshots/", "repository.json")
-        return sorted(name for name in self._files() if name.startswith(folders) and name not in self.made)
+        return sorted(name for name in self.files() if name.startswith(folders) and name not in self.made)
 
-    def _files(self) -> set[str]:
+    def files(self) -> set[str]:
         """Every file, under the name that it has or will have."""
         root = self.region.root
         found = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and not path.is_symlink()}
@@ -416,7 +382,7 @@ class NodeThief:
         return found[pick % len(found)] if found else None
 
     def _listed(self, pick: int) -> list[tuple[Any, SegmentTags]]:
-        generation = self._generation(pick)
+        generation = self.generation(pick)
         found: dict[Any, SegmentTags] = {}
         for path in sorted(self.region.root.glob(f"keyrings/{generation}/*.keyring")):
             with suppress(BackupdError):
@@ -429,8 +395,8 @@ class NodeThief:
     ) -> None:
         if not listed:
             return
-        region, generation = self.region, self._generation(pick)
-        run = RunId(f"{'20200101T000000Z' if before else compact(region.time.now)}-{self._new()}")
+        region, generation = self.region, self.generation(pick)
+        run = RunId(f"{'20200101T000000Z' if before else compact(region.time.now)}-{self.new()}")
         ids = KeyringIds(region.repository_id, region.tags.region, generation, run)
         writer = KeyringWriter(ids, [region.identity.public])
         for pseudonym, tags in listed:
