@@ -12,7 +12,7 @@
 #   history_1 slow             fast
 #   item      its own          the database's own
 #
-# pg_restore says "could not set default_tablespace to slow" once for each run of such tables, "errors ignored", and ends with 1.
+# pg_restore says "could not set default_tablespace" for each run of such tables, "errors ignored", and ends with 1.
 # What was put on slow disks for its size fills the fast ones. With --no-tablespaces, all are in the database's own.
 #
 # Seen with 16.14, 17.10 and 18.4.

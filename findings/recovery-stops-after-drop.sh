@@ -45,8 +45,8 @@ CONF
     [ "$(PGHOST=$work sql postgres -c 'SELECT pg_is_in_recovery()')" != f ] || break
     sleep 0.1
   done
-  PGHOST=$work sql shop -c 'SELECT count(*) FROM item' 2>&1 | grep -o 'cannot connect to invalid database "shop"\|^[0-9]*' |
-    head -n 1
+  PGHOST=$work sql shop -c 'SELECT count(*) FROM item' 2>&1 |
+    grep -o 'cannot connect to invalid database "shop"\|^[0-9]*' | head -n 1
   grep -c 'archive recovery complete' "$work/log-$1"
   plain "$bin/pg_ctl" -D "$copy" -m immediate stop >"$work/said"
 }
