@@ -10,8 +10,8 @@
 #   database between target and DROP             the database, with all rows
 #
 # Both end with "archive recovery complete" and a log that says that it stopped before the commit of the DROP. So an
-# accident at night, or on a server that has one database, cannot be undone by naming the minute before; the target
-# has to lie before the last commit before it, or be a restore point.
+# accident at night, or on a server that has one database, cannot be undone by naming the minute before: recovery has
+# to stop at, or before, some commit that precedes the DROP.
 #
 # Seen with 17.10 and 18.4.
 set -euo pipefail
@@ -21,10 +21,11 @@ chmod 777 "$work"
 
 # What of the database is there after a recovery; the argument says what is committed between target and DROP.
 recovered() {
-  local copy=$work/copy-$1 target dropped=$work/dropped-$1
+  local copy=$work/copy-$1 oid target dropped=$work/dropped-$1
   sql postgres -c 'CREATE DATABASE shop'
   sql shop -c 'CREATE TABLE item AS SELECT generate_series(1, 1000) AS i'
   plain "$bin/pg_basebackup" -D "$copy" -c fast --no-sync -X none 2>"$work/said"
+  oid=$(sql postgres -c "SELECT oid FROM pg_database WHERE datname = 'shop'")
   sql log -c "INSERT INTO entry VALUES ('before')"
   sleep 1
   target=$(sql postgres -c 'SELECT now()')
@@ -48,6 +49,7 @@ CONF
   PGHOST=$work sql shop -c 'SELECT count(*) FROM item' 2>&1 |
     grep -o 'cannot connect to invalid database "shop"\|^[0-9]*' | head -n 1
   grep -c 'archive recovery complete' "$work/log-$1"
+  if [ -e "$copy/base/$oid" ]; then echo folder; else echo "no folder"; fi
   plain "$bin/pg_ctl" -D "$copy" -m immediate stop >"$work/said"
 }
 
@@ -56,7 +58,7 @@ for major in 17 18; do
   sql postgres -c "ALTER SYSTEM SET wal_keep_size = '1GB'" -c 'SELECT pg_reload_conf()' >"$work/said"
   sql postgres -c 'CREATE DATABASE log'
   sql log -c 'CREATE TABLE entry (text text)'
-  expect "nothing between" 'cannot connect to invalid database "shop" 1' "$(recovered quiet | paste -sd' ')"
-  expect "a row of another database between" "1000 1" "$(recovered busy | paste -sd' ')"
+  expect "nothing between" 'cannot connect to invalid database "shop" 1 no folder' "$(recovered quiet | paste -sd' ')"
+  expect "a row of another database between" "1000 1 folder" "$(recovered busy | paste -sd' ')"
   rm -rf "$work/copy-quiet" "$work/copy-busy" "$work"/dropped-* "$work"/log-*
 done
