@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import backupd
 from backupd.allocator import restrain
@@ -17,12 +17,13 @@ from backupd.errors import InterruptedRunError, UsageError
 
 def run() -> NoReturn:
     """Run the command line of this process, and end with its exit status: the console script `backupd`."""
+    _open_streams()
     restrain()
     # A short command makes a hundred thousand objects while it is imported; looking through them took a tenth of it.
     gc.set_threshold(50_000)
     # Nobody's plugin looks into the configuration, and finding that there is none takes 12 ms.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    status = main(sys.argv[1:])
+    status = _settled(main(sys.argv[1:]))
     # The interpreter looks through all of them once more before it ends: a quarter of what a backup of nothing takes.
     gc.freeze()
     sys.exit(status)
@@ -46,10 +47,49 @@ def main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (Exception, InterruptedRunError) as error:  # noqa: BLE001 - the one place where every failure becomes an exit status
-        from backupd.cli import output
-        from backupd.cli.machine import named
+        return _report(error, as_json="--json" in arguments)
 
-        return output.report(named(error), as_json="--json" in arguments)
+
+def _report(error: BaseException, *, as_json: bool) -> int:
+    """Print the failure and return its exit status."""
+    from backupd.cli import output
+    from backupd.cli.machine import named
+
+    lost = _drained(sys.stdout)
+    error = named(error) if lost is None or isinstance(error, InterruptedRunError) else output.unwritten(lost)
+    try:
+        return output.report(error, as_json=as_json)
+    except OSError:  # nobody hears it: the terminal is gone, too
+        return output.exit_code(error)
+
+
+def _open_streams() -> None:
+    """Have the three standard streams open.
+
+    What is opened next would get the number of a closed one, and what is printed would be written into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the least number that is free: this one
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+def _settled(status: int) -> int:
+    """Write out what was printed; return the exit status, which is not 0 where standard output was not written."""
+    lost, _ = [_drained(stream) for stream in (sys.stdout, sys.stderr)]
+    return status or int(lost is not None)
+
+
+def _drained(stream: TextIO) -> OSError | None:
+    """Write out what was printed to a stream. Where that fails it is dropped, and the error is returned."""
+    try:
+        stream.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return error
+    return None
 
 
 def _run(arguments: Sequence[str]) -> int:

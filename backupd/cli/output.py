@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 
-from backupd.errors import EndingError
+from backupd.errors import BackupdError, EndingError
 from backupd.model.text import human_bytes, human_duration
 
 if TYPE_CHECKING:
@@ -58,13 +58,32 @@ class TextTable:
 
 def print_json(facts: object, out: TextIO | None = None) -> None:
     """Print one object on one line, stable for programs: keys are only ever added."""
-    print(msgspec.json.encode(facts).decode(), file=out or sys.stdout)
+    _print(msgspec.json.encode(facts).decode(), out)
 
 
 def print_lines(lines: Iterable[str], out: TextIO | None = None) -> None:
     """Print lines, without `out` to standard output; control characters in them are spelt out."""
     for line in lines:
-        print(printable(line), file=out or sys.stdout)
+        _print(printable(line), out)
+
+
+def _print(line: str, out: TextIO | None) -> None:
+    try:
+        print(line, file=out or sys.stdout)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if out in (None, sys.stdout):
+            raise unwritten(error) from error
+        raise
+
+
+def unwritten(error: OSError) -> BackupdError:
+    """Return the error of a standard output that takes nothing, as a file on a full disk."""
+    return BackupdError(
+        f"standard output cannot be written: {(error.strerror or 'unknown error').lower()}",
+        hint="What it was to hold is incomplete; have it go to where there is room.",
+    )
 
 
 def print_prose(lines: Iterable[str], out: TextIO | None = None) -> None:

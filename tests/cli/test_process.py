@@ -210,6 +210,37 @@ def test_a_reader_that_goes_away_is_no_fault_of_ours():
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["manual", "words"], ["--config", "none", "config", "check", "--json"]]
+)
+def test_output_that_nothing_takes_is_named(arguments):
+    """As a file on a full disk. It is no disk of backupd's, and the interpreter has no word of its own at the end."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command(*arguments), stdout=full, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, check=False
+        )
+    assert done.returncode == (3 if "--json" in arguments else 1)
+    assert "Exception" not in done.stderr
+    assert "node.state_dir" not in done.stderr
+    if "--json" not in arguments:
+        assert done.stderr.startswith("backupd: standard output cannot be written: no space left on device\n")
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_a_closed_stream_changes_no_status(closed):
+    """Some that start programs close them; what a command opens must not take a stream's place, either."""
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh"]
+    done = subprocess.run(
+        [*shell, *command("--config", "none", "config", "check")],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert ("no configuration" in done.stderr) is ("2>&-" not in closed)
+
+
 def test_a_fault_of_ours_shows_where_and_no_message(monkeypatch, capsys, no_internal_errors):
     """A foreign exception may quote a row: its text is printed nowhere."""
     from backupd.cli import main
