@@ -31,6 +31,9 @@ _UNUSABLE: Final = {
 _ROOM: Final = "Make room on the disks of node.state_dir and node.spool_dir, then run it again."
 _GONE: Final = "Find out who did: node.state_dir and node.spool_dir are backupd's own. Then run it again."
 _DISKS: Final = "Check the disks of node.state_dir and node.spool_dir, their owner and mode, and this process's limits."
+_NO_THREAD: Final = "can't start new thread"
+"""All that Python says of it; the thread's stack takes memory, too."""
+_LIMITS: Final = "Look at its limits: `ulimit -a`; under systemd MemoryMax= and TasksMax=. Then run it again."
 _STATE: Final = "Check the disk of node.state_dir, its owner and mode; a damaged file there may be moved away."
 
 
@@ -44,10 +47,15 @@ def named(error: BaseException) -> BaseException:
             return SpoolFullError(f"a disk of this machine has no room{where}", hint=_ROOM)
         reason = (error.strerror or "unknown error").lower()
         return BackupdError(f"this machine refuses a file or a process{where}: {reason}", hint=_DISKS)
-    if isinstance(error, sqlite3.Error):
-        code = int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
-        if code == sqlite3.SQLITE_FULL:
-            return SpoolFullError("a disk of this machine has no room for a file of its state", hint=_ROOM)
-        if code in _UNUSABLE:
-            return BackupdError(f"a file of this machine's state cannot be used: {_UNUSABLE[code]}", hint=_STATE)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and str(error) == _NO_THREAD):
+        return BackupdError("this machine gives this process no more memory, or no further thread", hint=_LIMITS)
+    return _of_sqlite(error) if isinstance(error, sqlite3.Error) else error
+
+
+def _of_sqlite(error: sqlite3.Error) -> Exception:
+    code = int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return SpoolFullError("a disk of this machine has no room for a file of its state", hint=_ROOM)
+    if code in _UNUSABLE:
+        return BackupdError(f"a file of this machine's state cannot be used: {_UNUSABLE[code]}", hint=_STATE)
     return error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,6 +38,10 @@ _TOO_LARGE = (
 _CAUSES = {"XX000": _TOO_LARGE, "54000": _TOO_LARGE}
 """What is said of the SQLSTATEs with which PostgreSQL refuses to make a row's text."""
 
+_REFUSED = re.compile(r"psql: error: (connection|could not connect)\b.*\bFATAL:  (?!the database system)", re.DOTALL)
+"""What psql says where a server answers that it takes no connection, in whichever language the reason follows; not
+while it starts or ends."""
+
 
 class Psql:
     """A psql that stays inside one transaction; statements go in, COPY text comes out.
@@ -67,8 +72,12 @@ class Psql:
         """Rows that psql counted, valid after `copy` is exhausted."""
         self._mark = secrets.token_hex(16).encode()
         self._locked: set[str] = set()
-        self._join(preamble)
-        self._settings = self._do(read_back())
+        try:
+            self._join(preamble)
+            self._settings = self._do(read_back())
+        except BaseException:
+            self.close()
+            raise
 
     def check(self) -> None:
         """Check that the session is as it was when it began to read.
@@ -124,7 +133,7 @@ class Psql:
 
     def _do(self, statements: str, *, joining: bool = False, oid: int | None = None) -> bytes:
         """Run statements and return their output, which must be short; `oid` is that of the table they concern."""
-        self._send(f"{statements};\n\\echo {self._mark.decode()}\n")
+        self._send(f"{statements};\n\\echo {self._mark.decode()}\n", joining=joining)
         end = self._mark + b"\n"
         output = b""
         while not output.endswith(end):
@@ -147,12 +156,12 @@ class Psql:
             if pipe is not None:
                 pipe.close()
 
-    def _send(self, text: str) -> None:
+    def _send(self, text: str, *, joining: bool = False) -> None:
         try:
             self._input.write(text.encode())
             self._input.flush()
         except OSError as error:
-            raise self._failure() from error
+            raise self._failure(joining=joining) from error
 
     def _failure(self, *, joining: bool = False, oid: int | None = None, reading: int | None = None) -> SourceError:
         stderr = self._process.stderr
@@ -162,6 +171,12 @@ class Psql:
         if joining and code in NOT_EXPORTED:
             return SourceGoneError(
                 "the exported snapshot is gone", hint="PostgreSQL was restarted, or ended our session; run it again."
+            )
+        if joining and not code and _REFUSED.match(output):
+            return SourceBusyError(
+                "PostgreSQL took no further connection, by which a worker reads rows",
+                hint="Look at max_connections, and at CONNECTION LIMIT of role and database: a backup has one for each "
+                "of node.workers, and a few more.",
             )
         if code in LOST:
             return SourceGoneError(

@@ -29,6 +29,8 @@ def sqlite_error(code: int) -> sqlite3.Error:
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "/var/spool/backupd/x"), 1, "Backupd"),
         (PermissionError(errno.EACCES, "Permission denied"), 1, "Backupd"),
         (OSError(errno.EMFILE, "Too many open files"), 1, "Backupd"),
+        (MemoryError(), 1, "Backupd"),
+        (RuntimeError("can't start new thread"), 1, "Backupd"),
         (sqlite_error(sqlite3.SQLITE_FULL), 9, "SpoolFull"),
         (sqlite_error(sqlite3.SQLITE_IOERR | 1 << 8), 1, "Backupd"),
         (sqlite_error(sqlite3.SQLITE_READONLY), 1, "Backupd"),
@@ -55,8 +57,13 @@ def test_a_disk_that_fails_is_no_fault_of_backupd(fault, status, kind, monkeypat
 
 @pytest.mark.parametrize(
     "fault",
-    [KeyError("a row"), FileNotFoundError(errno.ENOENT, "a file that ought to be there"), sqlite_error(1)],
-    ids=["key", "missing", "statement"],
+    [
+        KeyError("a row"),
+        RuntimeError("another"),
+        FileNotFoundError(errno.ENOENT, "a file that ought to be there"),
+        sqlite_error(1),
+    ],
+    ids=["key", "runtime", "missing", "statement"],
 )
 def test_what_is_a_fault_of_backupd_stays_one(fault):
     """A wrong statement, and a file that nobody else could have removed."""
