@@ -418,7 +418,7 @@ def _ended_early(stage: str, status: int, text: str) -> SourceError | None:
     """Return the error of a pg_restore that the server, or a signal to it or one of its jobs, kept from going on."""
     if any(mark in text for mark in _GONE):
         return SourceGoneError(f"PostgreSQL went away during {stage}", hint="Look into the server's log.")
-    if status < 0 or _JOB_DIED in text:
+    if status < 0 or (_JOB_DIED in text and not _STATE.search(text)):  # a job dies of what PostgreSQL refuses, too
         return killed(f"pg_restore during {stage}", min(status, 0))
     return None
 

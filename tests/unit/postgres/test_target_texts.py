@@ -166,6 +166,13 @@ def test_a_pg_restore_that_was_killed_was_refused_nothing(status: int, words: by
     assert "--keep-going" not in killed.hint
 
 
+def test_a_job_of_pg_restore_that_dies_of_a_refusal_was_refused() -> None:
+    """Where the first error ends it, a job tells that and dies, and its parent only sees it die."""
+    refused = failure("post-data", 1, REFUSED + b"pg_restore: error: a worker process died unexpectedly\n")
+    assert type(refused) is SourceError
+    assert "an object that is needed does not exist" in refused.message
+
+
 def test_an_extension_that_is_refused_is_told_apart() -> None:
     """It is named, which is never data: what it lacks is the server's, and says nothing of the backup."""
     words = 'pg_restore: error: ERROR:  could not access file "x"\nCommand was: CREATE EXTENSION IF NOT EXISTS hstore'
