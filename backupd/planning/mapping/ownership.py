@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backupd.model.inventory import ForeignKey, Table, TableName
 from backupd.model.tenancy import Column, ForeignKeyPath, Gap, Route, Way
@@ -115,11 +115,11 @@ class Ownership:
             for name, route in self._routes.items()
             if isinstance(route, Column) and name not in self._tenants_own()
         }
+        self._offer_columns(named)
         for root in sorted(self._open):
-            like = sorted(column for column in named if self._tables[root].has(column))
+            like = self._like(root, named)
             if like:
-                reason = f"{', '.join(like)}: is a tenant's in other tables, and has no foreign key here"
-                self.undecided[root] = Undecided(Gap.DOUBTFUL, reason, columns=tuple(like))
+                self.undecided[root] = Undecided(Gap.DOUBTFUL, _no_key(like), columns=like)
         self._open -= self.undecided.keys()
         self._leave_reached()  # what follows these has a way to a tenant, too
         for root in sorted(self._open):
@@ -129,6 +129,17 @@ class Ownership:
                 self.undecided[root] = Undecided(Gap.NO_WAY, reason)
             else:
                 self.undecided[root] = Undecided(Gap.NO_WAY, "no key leads from it to a tenant")
+
+    def _offer_columns(self, named: set[str]) -> None:
+        """Show a person the column that names tenants in other tables, too, where only doubtful keys were found."""
+        for root, one in self.undecided.items():
+            keyed = {column for key in self._keys.keys_of(root) for column in key.columns}
+            like = self._like(root, named - keyed) if one.gap in _BY_KEYS else ()
+            if like:
+                self.undecided[root] = replace(one, reason=f"{_no_key(like)}; {one.reason}", columns=like)
+
+    def _like(self, root: TableName, named: set[str]) -> tuple[str, ...]:
+        return tuple(sorted(column for column in named if self._tables[root].has(column)))
 
     def _leave_reached(self) -> None:
         """Leave the tables from which a key leads to what is mapped, or waits to be."""
@@ -234,6 +245,14 @@ class Ownership:
     def _leave(self, root: TableName, gap: Gap, reason: str, keys: Sequence[ForeignKey]) -> None:
         self.undecided[root] = Undecided(gap, reason, tuple(keys))
         self._open.discard(root)
+
+
+_BY_KEYS = frozenset({Gap.DOUBTFUL, Gap.SEVERAL})
+"""Why a table with keys to what is mapped is left."""
+
+
+def _no_key(columns: Sequence[str]) -> str:
+    return f"{', '.join(columns)}: is a tenant's in other tables, and has no foreign key here"
 
 
 def _meant(keys: Sequence[ForeignKey], facts: KeyFacts) -> ForeignKey | None:

@@ -37,9 +37,15 @@ def key(column: str, target: str, *columns: str, to: tuple[str, ...] = ("id",), 
 def table(name: str, *keys: ForeignKey, unique: tuple[tuple[str, ...], ...] = (), **more: object) -> Table:
     columns = ("id", *dict.fromkeys(column for one in keys for column in one.columns))
     nullable = frozenset(column for one in keys if not one.required and one.validated for column in one.columns)
-    fields: dict[str, object] = {"kind": TableKind.TABLE, "primary": ("id",), "nullable": nullable, **more}
+    fields: dict[str, object] = {
+        "kind": TableKind.TABLE,
+        "columns": columns,
+        "primary": ("id",),
+        "nullable": nullable,
+        **more,
+    }
     sets = tuple(map(frozenset, (("id",), *unique)))
-    return Table(named(name), 1, columns=columns, foreign_keys=keys, unique=sets, **fields)
+    return Table(named(name), 1, foreign_keys=keys, unique=sets, **fields)
 
 
 def tenancy(*rules: TableRule, **more: object) -> Tenancy:
@@ -186,6 +192,16 @@ def test_a_column_that_names_tenants_elsewhere_is_no_reason_to_share_a_table() -
     assert list(found) == ["child"]
     assert found["child"].reason == "org_id: is a tenant's in other tables, and has no foreign key here"
     assert (found["child"].gap, ways(found["child"])) == (Gap.DOUBTFUL, ["org_id"])
+
+
+def test_such_a_column_is_shown_beside_keys_that_may_be_null() -> None:
+    """A worker's `org_id` says more than the hook it may have; without rows of its own it would be nobody's."""
+    one = table("worker", key("hook_id?", "event"), columns=("id", "hook_id", "org_id"))
+    both = table("run", key("a", "event"), key("b", "product"), columns=("id", "a", "b", "org_id"))
+    found = left(mapping(EVENT, table("product", key("org_id", "org")), one, both))
+    assert ways(found["worker"]) == ["org_id", "hook_id"]
+    assert found["worker"].reason.endswith("has no foreign key here; hook_id: may be null")
+    assert ways(found["run"]) == ["org_id", "a", "b"]
 
 
 def test_what_follows_such_a_table_is_not_shared_either() -> None:
