@@ -65,7 +65,7 @@ def parse_share(text: str) -> Fraction:
     if text in ("all", "none"):
         return Fraction(text == "all")
     number, percent, rest = text.partition("%")
-    if percent and not rest and number.replace(".", "", 1).isascii() and number.replace(".", "", 1).isdigit():
+    if percent and not rest and number.isascii() and number.replace(".", "", 1).isdigit():
         share = Fraction(number) / 100
         if 0 <= share <= 1:
             return share

@@ -24,6 +24,6 @@ def test_some_cases_of_the_sweep_keep_every_invariant() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     *_, backup, expire, purge, said = done.stdout.splitlines()
     assert [line.split()[0] for line in (backup, expire, purge)] == ["backup", "expire", "purge"]
-    assert all(line.split()[7:9] == ["2", "0"] for line in (backup, expire, purge))
+    assert all(line.split()[9:11] == ["2", "0"] for line in (backup, expire, purge))
     assert said.startswith("6 of ")
-    assert said.endswith(" cases run, 0 failed")
+    assert said.endswith(" sorts of fault, 0 failed")

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     if options.table:
         return _told(Log(options.log).rows([operation.name for operation in OPERATIONS]), options)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # its servers end with it, however it is ended
     options.log = options.log or options.folder / "log"
     if options.job:
         return _work(options)
@@ -77,7 +79,10 @@ def _told(rows: Sequence[Row], options: argparse.Namespace) -> int:
     if options.manual:
         manual_table.put([*markdown(rows)])
     print("\n".join(markdown(rows) if options.markdown else table(rows)))
-    print(f"{sum(row.run for row in rows)} of {sum(row.cases for row in rows)} cases run, {len(failed)} failed")
+    sorts = f"{sum(row.tried for row in rows)} of {sum(row.sorts for row in rows)} sorts of fault"
+    print(
+        f"{sum(row.run for row in rows)} of {sum(row.cases for row in rows)} cases run, {sorts}, {len(failed)} failed"
+    )
     for lines in failed:
         print("\n" + lines)
     return 1 if failed else 0
@@ -92,8 +97,9 @@ def _sweep(sweep: Sweep, options: argparse.Namespace, log: Log) -> None:
         kinds.get("state", set()).discard("removed")
     wanted = [fault for fault in _faults(calls) if fault.kind in kinds.get(fault.port, ())]
     if options.job == 0:
-        log.counted(name, {port: sum(call.port == port for call in calls) for port in PORTS}, len(wanted))
-    chosen = [Fault.parse(one) for one in options.fault] or wanted[:: options.every]
+        log.counted(name, {port: sum(call.port == port for call in calls) for port in PORTS}, wanted)
+    known, asked = {fault.place: fault for fault in wanted}, [Fault.parse(one) for one in options.fault]
+    chosen = [known.get(fault.place, fault) for fault in asked] or wanted[:: options.every]
     chosen = spread(chosen, f"{options.seed} {name}")[: options.cases]
     until = time.monotonic() + 60 * (options.minutes or math.inf)
     done = log.done(name)

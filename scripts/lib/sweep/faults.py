@@ -81,6 +81,11 @@ class Fault:
         """What it is known by, and can be asked for with."""
         return f"{self.process}:{self.port}:{self.number}:{self.kind}"
 
+    @property
+    def sort(self) -> str:
+        """What it has in common with others: its kind, at calls that do the same."""
+        return f"{self.process}:{self.port}:{self.kind}:{self.what}"
+
     def __str__(self) -> str:
         return f"{self.place} ({self.what})"
 
@@ -93,14 +98,13 @@ class Fault:
 def spread(faults: Sequence[Fault], seed: str) -> list[Fault]:
     """All of them in an order that the seed draws, of which every beginning has as much as it can of everything.
 
-    Faults of one kind at calls that do the same are a class. Each class has its turn before one has its second.
+    Each sort of fault has its turn before one has its second.
     """
-    drawn, turns = random.Random(seed), Counter[tuple[str, ...]]()
+    drawn, turns = random.Random(seed), Counter[str]()
     placed = []
     for fault in drawn.sample(faults, len(faults)):
-        group = fault.process, fault.port, fault.kind, fault.what
-        turns[group] += 1
-        placed.append((turns[group], fault))
+        turns[fault.sort] += 1
+        placed.append((turns[fault.sort], fault))
     return [fault for _, fault in sorted(placed, key=lambda pair: pair[0])]
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lib.sweep.case import Case
+from lib.sweep.faults import Fault
 from lib.sweep.report import Row
 
 
@@ -18,8 +20,9 @@ class Log:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def counted(self, operation: str, calls: Mapping[str, int], cases: int) -> None:
-        self._add({"operation": operation, "calls": calls, "cases": cases})
+    def counted(self, operation: str, calls: Mapping[str, int], faults: Sequence[Fault]) -> None:
+        sorts = sorted({fault.sort for fault in faults})
+        self._add({"operation": operation, "calls": calls, "cases": len(faults), "sorts": sorts})
 
     def ended(self, case: Case) -> None:
         self._add(
@@ -64,6 +67,8 @@ class Log:
 def _row(counted: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]) -> Row:
     name = counted["operation"]
     row = Row(name, counted["calls"], counted["cases"], run=len(cases))
+    tried = {replace(Fault.parse(case["place"]), what=case["what"]).sort for case in cases}
+    row.sorts, row.tried = len(counted["sorts"]), len(tried.intersection(counted["sorts"]))
     row.waited = sum(case["waited"] for case in cases)
     for case in cases:
         if case["wrong"]:

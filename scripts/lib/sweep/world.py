@@ -147,6 +147,7 @@ class World:
         status = 99
         try:
             os.setsid()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             for number, path in ((1, outputs[0]), (2, outputs[1])):
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

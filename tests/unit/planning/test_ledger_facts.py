@@ -23,15 +23,20 @@ from backupd.model.ledger import (
     Reduced,
     RekeyBegan,
     Rekeyed,
+    Replicated,
+    Verified,
 )
 from backupd.model.text import stamp
 from backupd.planning.ledger_facts import (
     Copies,
     Explained,
     absent_on,
+    copied_to,
+    expired_on,
     explain_absences,
     explain_copies,
     names_store,
+    proven_on,
     rekeyed_to,
     standing_recipients,
 )
@@ -62,7 +67,8 @@ def test_a_rekeying_that_began_allows_and_one_that_ended_requires() -> None:
     """On its own store only; a later beginning allows more."""
     began, done = RekeyBegan(store="disk", recipients=[OLD]), Rekeyed(store="disk", recipients=[OLD], keyrings=1)
     later = RekeyBegan(store="disk", recipients=[NEW])
-    assert rekeyed_to(entries(began, later), "disk") == [{OLD}, {NEW}]
+    assert rekeyed_to(entries(began, done, later), "disk") == [{OLD}, {NEW}]
+    assert rekeyed_to(entries(began, done, later), "cellar") == []
     assert standing_recipients(entries(began), "disk") is None
     assert standing_recipients(entries(began, done), "cellar") is None
     standing = standing_recipients(entries(began, done, later), "disk")
@@ -87,8 +93,9 @@ def test_ages_and_reductions_come_along() -> None:
     copies = Copies(GENERATION, {C: None})
     aged = ClassExpired(store="cellar", generation=GENERATION, class_tag=TAG, before=stamp(START))
     assert explain_copies("cellar", copies, here, Explained()) == [aged, Reduced(store="cellar", snapshot=A, into=C)]
-    there = Explained(aged={(GENERATION, TAG): START + timedelta(days=1)}, reduced={A: C})
-    assert explain_copies("cellar", copies, here, there) == []
+    for days in (0, 1):
+        there = Explained(aged={(GENERATION, TAG): START + timedelta(days=days)}, reduced={A: C})
+        assert explain_copies("cellar", copies, here, there) == []
 
 
 ONE, TWO, THREE = ((GENERATION, Pseudonym(f"{number:032x}")) for number in (1, 2, 3))
@@ -110,6 +117,37 @@ def test_a_purge_explains_its_segments_and_no_others() -> None:
     assert [explained.is_purged(*one) for one in (ONE, TWO, THREE)] == [True, True, False]
     assert not explained.is_purged(OTHER, ONE[1])
     assert (explained.purged_in(GENERATION), explained.purged_in(OTHER)) == ({ONE[1], TWO[1]}, frozenset())
+
+
+def aged(days: int, store: str = "disk", generation: GenerationId = GENERATION) -> ClassExpired:
+    return ClassExpired(store=store, generation=generation, class_tag=TAG, before=stamp(START + timedelta(days=days)))
+
+
+def test_an_expiry_explains_records_and_ages_on_its_own_store() -> None:
+    """Of a class that expired more than once, the youngest age counts, whichever was told first."""
+    events = entries(ExpiryBegan(store="disk", snapshots=[A, B]), aged(3), aged(2), aged(9, "attic"), aged(1, "attic"))
+    here = explain_absences(events, "disk")
+    assert (here.expired, here.aged) == ({A, B}, {(GENERATION, TAG): START + timedelta(days=3)})
+    assert explain_absences(events, None).aged == {(GENERATION, TAG): START + timedelta(days=9)}
+    assert explain_absences(events, "cellar") == Explained()
+    until = START + timedelta(days=3)
+    assert here.is_aged(GENERATION, TAG, until - timedelta(seconds=1))
+    assert not here.is_aged(GENERATION, TAG, until)
+    assert not here.is_aged(OTHER, TAG, START)
+    assert not here.is_aged(GENERATION, None, START)
+
+
+def test_what_befell_snapshots_is_known_for_each_store() -> None:
+    """Which were read there, may be missing there, and came from where; other events of the store say nothing of it."""
+    told = entries(
+        Verified(store="disk", snapshots=[A, B]),
+        ExpiryBegan(store="disk", snapshots=[C]),
+        Replicated(store="disk", origin="attic", snapshots=[D], objects=1, bytes=1),
+        Verified(store="attic", snapshots=[D]),
+    )
+    assert (proven_on(told, "disk"), proven_on(told, "attic"), proven_on(told, "cellar")) == ({A, B}, {D}, set())
+    assert (expired_on(told, "disk"), expired_on(told, "attic")) == ({C}, set())
+    assert (copied_to(told, "disk"), copied_to(told, "attic")) == ({D: "attic"}, {})
 
 
 def test_a_reduction_says_where_a_part_is_kept_on_its_own_store() -> None:

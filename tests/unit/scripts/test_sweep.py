@@ -159,9 +159,11 @@ def test_programs_of_postgresql_are_struck_in_a_jail_too(modules, monkeypatch, c
 def test_the_table_has_a_row_for_each_operation(modules):
     """The same cells as text and as Markdown."""
     report = modules["report"]
-    row = report.Row("backup", dict.fromkeys(modules["faults"].PORTS, 7), cases=99, run=12, wrong=["a case"])
-    assert list(report.markdown([row]))[2] == "| backup | 7 | 7 | 7 | 7 | 7 | 99 | 12 | 1 | 0 |"
-    assert list(report.table([row]))[1].split() == ["backup", *["7"] * 5, "99", "12", "1", "0"]
+    row = report.Row(
+        "backup", dict.fromkeys(modules["faults"].PORTS, 7), cases=99, run=12, sorts=5, tried=4, wrong=["a case"]
+    )
+    assert list(report.markdown([row]))[2] == "| backup | 7 | 7 | 7 | 7 | 7 | 5 | 4 | 99 | 12 | 1 | 0 |"
+    assert list(report.table([row]))[1].split() == ["backup", *["7"] * 5, "5", "4", "99", "12", "1", "0"]
 
 
 def test_what_came_of_cases_is_kept_so_that_a_sweep_goes_on(modules, tmp_path):
@@ -169,12 +171,13 @@ def test_what_came_of_cases_is_kept_so_that_a_sweep_goes_on(modules, tmp_path):
     log, fault = modules["log"].Log(tmp_path / "log"), modules["faults"].Fault
     case = modules["case"].Case
     assert log.done("purge") == set()
-    log.counted("purge", dict.fromkeys(modules["faults"].PORTS, 3), 40)
+    wanted = [fault("main", "store", number, "cut", what) for number in range(1, 21) for what in ("get", "list")]
+    log.counted("purge", dict.fromkeys(modules["faults"].PORTS, 3), wanted)
     log.ended(case("purge", fault("main", "store", 2, "cut", "get"), status=6, wrong=["it\nhangs"]))
     log.ended(case("purge", fault("main", "store", 3, "cut", "get"), status=6, again=0, waited=True, wrong=["lost"]))
     log.ended(case("purge", fault("main", "store", 2, "cut", "get"), status=6))
     assert log.done("purge") == {"main:store:2:cut", "main:store:3:cut"}
     assert log.done("expire") == set()
     (row,) = log.rows(["expire", "purge"])
-    assert row.cells == ["purge", *["3"] * 5, "40", "2", "1", "1"]
+    assert row.cells == ["purge", *["3"] * 5, "2", "1", "40", "2", "1", "1"]
     assert row.wrong == ["purge main:store:3:cut (get): status 6, then 0\n  lost"]
