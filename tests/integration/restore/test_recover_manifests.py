@@ -153,3 +153,31 @@ def test_a_manifest_that_needs_more_than_the_record_names_is_damage(place: Place
     place.named([(name, manifests, []) for name, manifests, _ in place.packs if manifests])
     result = place.run()
     assert (result.returncode, "which its record does not name" in result.stderr) == (7, True)
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {"settings": [1]},
+        {"settings": "UTF8"},
+        {"tables": [[["public"], "plans", 30]]},
+        {"refresh": [[5, 6]]},
+        {"refresh": [["public", "totals"], ["public", None]], "ranks": [1, 2]},
+    ],
+    ids=str,
+)
+def test_facts_of_another_form_are_refused(place: Place, strange: dict[str, Any]) -> None:
+    """Whoever has a node's key signs any: the script names what it cannot read, and does not break off within."""
+    place.small.snapshot({SHARED: Content((PLANS,), facts=facts(**strange))})
+    result = place.run()
+    assert (result.returncode, "recover: 'the facts' cannot be read" in result.stderr) == (7, True), result.stderr
+
+
+def test_ranks_that_cannot_be_compared_are_passed_over(place: Place) -> None:
+    """The views are then filled in the order in which they stand."""
+    views = [["public", "b"], ["public", "a"]]
+    place.small.snapshot({SHARED: Content((PLANS,), facts=facts(refresh=views, ranks=[1 << 62, "a"]))})
+    result = place.run()
+    assert result.returncode == 0, result.stderr
+    written = (place.folder / "out" / "app" / "refresh.sql").read_text()
+    assert written.index('"public"."b"') < written.index('"public"."a"')
