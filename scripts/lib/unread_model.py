@@ -48,7 +48,8 @@ def _round(server: postgres.Server, seed: int, steps: int, *, crashes: bool) -> 
     server.drop_database(name)
     figures = model.figures
     read = ", ".join(f"{count} because {reason}" for reason, count in figures.read.most_common())
-    return f"{figures.backups} backups, {figures.taken} extents taken over and the same; read: {read}"
+    taken = f"{figures.taken} extents taken over and the same, {figures.together} read together"
+    return f"{figures.backups} backups, {taken}; read: {read}"
 
 
 if __name__ == "__main__":

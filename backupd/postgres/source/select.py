@@ -26,24 +26,31 @@ class TableQuery:
     """Whether each row begins with its tenant."""
 
 
-def select_rows(
-    table: Table, route: Route, blocks: BlockRange | None = None, borders: Sequence[int] = ()
-) -> TableQuery:
-    """Return the statement that reads the rows of `table` in heap order, under `settings.dump_settings`.
-
-    With `borders`, which are blocks in order, a routed row begins with the number of those that it does not lie before,
-    and a tab.
-    """
+def select_rows(table: Table, route: Route, blocks: BlockRange | None = None) -> TableQuery:
+    """Return the statement that reads the rows of `table` in heap order, under `settings.dump_settings`."""
     tenant, joins = tenant_expression(route)
-    if tenant and borders:
-        places = ",".join(f'"({block},0)"' for block in borders)
-        tenant = f"pg_catalog.width_bucket(t.ctid, '{{{places}}}'::pg_catalog.tid[]), {tenant}"
     range_ = block_condition(blocks)
     if not tenant and not range_ and table.condition is None:
         columns = ", ".join(identifier(column) for column in table.columns)
         listed = f" ({columns})" if columns else ""
         return TableQuery(f"COPY {qualified(table.name.schema, table.name.table)}{listed} TO STDOUT", routed=False)
     return TableQuery(f"COPY ({_query(table, tenant, joins, range_)}) TO STDOUT", routed=bool(tenant))
+
+
+def select_stretch(table: Table, route: ForeignKeyPath, extents: Sequence[BlockRange]) -> str:
+    """Return the statement that reads several extents of a table, which are given in order, as `select_rows` one.
+
+    A row begins with the number of its extent among these, from 0, and a tab. What lies between them is not read.
+    """
+    tenant, joins = tenant_expression(route)
+    places = ",".join(f'"({extent.start},0)"' for extent in extents[1:])
+    number = f"pg_catalog.width_bucket(t.ctid, '{{{places}}}'::pg_catalog.tid[])"
+    listed = ", ".join([number, tenant, *(f"t.{identifier(column)}" for column in table.columns)])
+    # PostgreSQL has no scan of several ranges. It gives the rows of these queries in the order of the queries.
+    used = dict.fromkeys(("ctid", *map(identifier, (*table.columns, *route.steps[0].key.columns))))
+    source = f"SELECT {', '.join(f't.{name}' for name in used)} FROM {_only(table.name)} AS t"  # noqa: S608  # names are quoted
+    parts = [f"{source}{block_condition(extent)}" for extent in extents]
+    return f"COPY (SELECT {listed} FROM ({' UNION ALL '.join(parts)}) AS t{joins}) TO STDOUT"  # noqa: S608  # as above
 
 
 def read_tables(table: Table, route: Route) -> list[tuple[TableName, str]]:

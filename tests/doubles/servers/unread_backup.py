@@ -1,11 +1,13 @@
 """A backup that stores nothing, and reads what it takes over as well: what is taken over unread has to be the same.
 
-Everything else is real: the server, the exported snapshot, the checkpoints, the mapping, the decisions and the memory.
+Everything else is real: the server, the exported snapshot, the checkpoints, the mapping, the decisions, the memory and
+the worker, whose reading of several extents at once is compared with a plain one of each.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ from backupd.model.answers import UnreadAnswer
 from backupd.model.ids import GenerationId, RegionName, RepositoryId
 from backupd.model.tenancy import Tenancy
 from backupd.operations.backup import tasks as tasks_module
+from backupd.operations.backup.stretches import stretches
 from backupd.operations.backup.tasks import TableTask, plan_tasks
 from backupd.operations.backup.types import BackupJob
 from backupd.operations.backup.unread import Unread, before_export, look_behind
@@ -29,14 +32,16 @@ from backupd.planning.incremental import extents as extents_module
 from backupd.planning.incremental import facts as facts_module
 from backupd.planning.incremental import waypoints as waypoints_module
 from backupd.planning.mapping.tables import map_tables
+from backupd.postgres.client_programs import client, find_programs
 from backupd.postgres.connect import Source
 from backupd.postgres.source import wal_summaries as summaries_module
 from backupd.postgres.source.exported import Holder, hold
 from backupd.postgres.source.inventory import read_inventory
 from backupd.repository.state.index import Generation, Index
 from backupd.rows.copytext import NULL
-from backupd.rows.protocol import Span, TaskDone
+from backupd.rows.protocol import Setup, Span, StretchTask, TaskDone, unpack_span
 from backupd.rows.segment_names import SegmentNames
+from backupd.rows.worker import ParentChannel, Worker
 from backupd.seal.tags import TenantTags
 from backupd.trace import NoTrace, Trace
 
@@ -54,6 +59,7 @@ def small_extents() -> Iterator[None]:
         mock.patch.object(summaries_module, "UNIT", UNIT),
         mock.patch.object(waypoints_module, "UNIT", UNIT),
         mock.patch.object(tasks_module, "GRID", UNIT),
+        mock.patch.object(tasks_module, "CHEAPER", 64),  # so that few of them may be read together
     ):
         yield
 
@@ -78,6 +84,8 @@ class UnreadBackup:
     trace: Trace = field(default_factory=NoTrace)
     between: Callable[[], None] = _nothing
     """Called between the steps of a backup."""
+    together: int = 0
+    """Extents read together with others of their table."""
 
     def __post_init__(self) -> None:
         self.index = Index(self.folder / "index.sqlite")
@@ -108,37 +116,75 @@ class UnreadBackup:
             decisions = unread.prepare(look, (self.source, holder, inventory))
             mapping = map_tables(self.tenancy, inventory)
             tasks = plan_tasks(mapping.tables, inventory.by_name(), lambda _, mask: mask, lambda _, usual: usual)
-            taken: dict[int, TaskDone] = {}
-            collector = SimpleNamespace(done=lambda done: taken.__setitem__(done.task, done))
-            wanted = {task.copy.task for task in unread.divide(tasks, decisions, cast("Any", collector))}
+            done: dict[int, TaskDone] = {}
+            collector = SimpleNamespace(done=lambda taken: done.__setitem__(taken.task, taken))
+            wanted = unread.divide(tasks, decisions, cast("Any", collector))
+            for one in self._worked(holder, wanted):
+                unread.take(one)
+                done[one.task] = one
             for task in tasks:
-                self._one(holder, task, unread, None if task.copy.task in wanted else taken[task.copy.task])
+                if _content(done[task.copy.task]) != _content(self._read(holder, task)):
+                    raise DifferenceError(f"{task.table.name.dotted} from block {task.extent.start}")
         if published:
             unread.published()
         return unread.answer()
 
-    def _one(self, holder: Holder, task: TableTask, unread: Unread, taken: TaskDone | None) -> None:
-        nobody = self._onto.names.of(task.mapped.data_class, None).pseudonym
-        done = _read(holder, task, nobody)
-        if taken is None:
-            unread.take(done)
-        elif (taken.rows, sorted(taken.spans)) != (done.rows, sorted(done.spans)):
-            raise DifferenceError(f"{task.table.name.dotted} from block {task.extent.start}")
+    def _worked(self, holder: Holder, tasks: list[TableTask]) -> Iterator[TaskDone]:
+        """Read extents as a backup does."""
+        programs = find_programs((self.server.bin,), holder.exported.version)
+        with client(programs, holder.parameters()) as started:
+            generation, names = self._onto.generation, self._onto.names
+            setup = _setup(
+                generation=generation.id,
+                database=self.database,
+                region=names.tags.region,
+                psql=started.command("psql"),
+                environment=dict(started.environment),
+                preamble=holder.exported.preamble().rstrip().rstrip(";"),
+            )
+            worker = Worker(setup, ParentChannel(io.BytesIO(), io.BytesIO()), _Nowhere())
+            for task in stretches(tasks):
+                if isinstance(task, StretchTask):
+                    self.together += len(task.extents)
+                    yield from worker.stretch(task).extents
+                else:
+                    yield worker.copy(cast("Any", task))
+            worker.release()
+
+    def _read(self, holder: Holder, task: TableTask) -> TaskDone:
+        """Read an extent by itself, plainly."""
+        rows: dict[str | None, list[bytes]] = {}
+        count = 0
+        with holder.connection.cursor().copy(task.copy.sql.encode()) as copy:
+            data = b"".join(bytes(block) for block in copy)
+        for line in data.split(b"\n")[:-1]:
+            tenant, _, row = line.partition(b"\t") if task.copy.routed else (NULL, b"", line)
+            rows.setdefault(None if tenant == NULL else tenant.decode(), []).append(row + b"\n")
+            count += 1
+        spans = []
+        for name, some in rows.items():
+            text = b"".join(some)
+            pseudonym = self._onto.names.of(task.mapped.data_class, name).pseudonym
+            spans.append((pseudonym, Span(len(some), len(text), hashlib.sha256(text).digest(), array("q")).packed()))
+        return TaskDone(task.copy.task, count, spans, 0)
 
 
-def _read(holder: Holder, task: TableTask, nobody: str) -> TaskDone:
-    """Read an extent as a worker does, with the tenants' names for pseudonyms, and nobody's own."""
-    rows: dict[str, list[bytes]] = {}
-    count = 0
-    with holder.connection.cursor().copy(task.copy.sql.encode()) as copy:
-        data = b"".join(bytes(block) for block in copy)
-    for line in data.split(b"\n")[:-1]:
-        tenant, _, row = line.partition(b"\t") if task.copy.routed else (b"-", b"", line)
-        rows.setdefault(tenant.decode(), []).append(row)
-        count += 1
-    spans = []
-    for tenant, some in rows.items():
-        text = b"\n".join(some)
-        pseudonym = nobody if tenant == NULL.decode() else tenant
-        spans.append((pseudonym, Span(len(some), len(text), hashlib.sha256(text).digest(), array("q")).packed()))
-    return TaskDone(task.copy.task, count, spans, 0)
+class _Nowhere:
+    """The packer of a backup that stores nothing."""
+
+    def add(self, _: object) -> None:
+        return
+
+    def close(self) -> None:
+        return
+
+
+def _setup(**known: object) -> Setup:
+    values: dict[str, Any] = dict.fromkeys(Setup.__struct_fields__, 0)
+    keys = {"chunk_key": bytes(32), "tenant_key": bytes(32), "own_clocks": [], "incarnations": {}, "index": None}
+    return Setup(**{**values, **keys, "workers": 1, "pending_limit": 1 << 20, "open_limit": 1 << 20, **known})
+
+
+def _content(done: TaskDone) -> tuple[int, dict[str, tuple[int, int, bytes]]]:
+    """Return what matters of an extent's content; where the chunks lie does not."""
+    return done.rows, {pseudonym: unpack_span(packed)[:3] for pseudonym, packed in done.spans}

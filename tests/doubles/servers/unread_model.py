@@ -24,6 +24,7 @@ from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
 TENANCY = Tenancy(
     kind=TenancyKind.COLUMN,
     column="tenant",
+    null_tenant="shared",
     rules=(
         TableRule(("public.item",), path=("note_id",)),
         TableRule(("public.common",), shared=True),
@@ -43,6 +44,11 @@ CREATE INDEX ON note (n);
 CLUSTER note USING note_pkey;
 """
 TABLES = ("note", "item", "part", "temper", "common", "fleeting")
+_MANY_ITEMS = """
+INSERT INTO item SELECT g, (SELECT id FROM note ORDER BY id OFFSET g %% 40 LIMIT 1), repeat(md5(g::text), 12)
+FROM generate_series(%s::int, %s) g
+"""
+"""Enough of what finds its tenant through another table that several extents of it are read together."""
 _SESSIONS = 4
 _AGAIN = """
 CREATE TABLE again AS SELECT * FROM common; DROP TABLE common;
@@ -61,6 +67,8 @@ class Figures:
     backups: int = 0
     taken: int = 0
     """Extents that were taken over, and were the same."""
+    together: int = 0
+    """Extents read together with others of their table, and the same as when read alone."""
     read: Counter[str] = field(default_factory=Counter)
     """Extents read, by the reason."""
     done: Counter[str] = field(default_factory=Counter)
@@ -95,6 +103,8 @@ class UnreadModel:
         for table in TABLES:
             for _ in range(3):
                 self._insert(self._sessions[0].connection, table, 60)
+        self._sessions[0].connection.execute(_MANY_ITEMS.encode(), (self._next, self._next + 299))
+        self._next += 300
 
     def close(self) -> None:
         """Close everything."""
@@ -125,6 +135,7 @@ class UnreadModel:
         answer = self._backup(published=self.random.random() < 0.8, incremental="require")
         self._exported = False
         self.figures.taken += answer.extents
+        self.figures.together = self._backup.together
         for reason, count in answer.read.items():
             self.figures.read[reason] += count
 

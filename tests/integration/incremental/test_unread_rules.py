@@ -26,6 +26,7 @@ from backupd.repository.state.extents import AuditState
 TENANCY = Tenancy(
     kind=TenancyKind.COLUMN,
     column="tenant",
+    null_tenant="shared",
     rules=(TableRule(("public.item",), path=("owner",)), TableRule(("public.common",), shared=True)),
 )
 SCHEMA = (

@@ -106,7 +106,7 @@ def _places(found: Sequence[CopyTask | StretchTask], tasks: Sequence[TableTask])
 ISSUES = replace(table("issue", GRID // 4, 1000), distinct=(("tenant", 500.0),))
 
 
-def test_extents_beside_each_other_are_read_by_one_hash_table() -> None:
+def test_extents_of_a_table_are_read_by_one_hash_table() -> None:
     """As many as are worth one; in the order in which they lie, as their rows come in that order."""
     extents = _planned(ISSUES)
     assert _places(stretches(extents), extents) == [[*range(8)], [*range(8, 16)], [*range(16, 24)], [*range(24, 34)]]
@@ -115,10 +115,28 @@ def test_extents_beside_each_other_are_read_by_one_hash_table() -> None:
     )
 
 
-def test_extents_with_a_gap_between_them_are_no_stretch() -> None:
-    """What lies in the gap need not be read. A small rest is not worth a hash table, or belongs to what is before."""
-    extents = [task for task in _planned(ISSUES) if task.place in (0, 1, 3, 5, *range(7, 18))]
-    assert _places(stretches(extents), extents) == [[*range(7, 18)], [0, 1], [3], [5]]
+def test_extents_with_a_gap_between_them_are_read_together() -> None:
+    """What lies in the gap is not read. A rest that is not worth a hash table belongs to what is before."""
+    extents = [task for task in _planned(ISSUES) if task.place in (0, 2, 4, 6, *range(8, 18))]
+    assert _places(stretches(extents), extents) == [[0, 2, 4, 6, 8, 9, 10, 11], [12, 13, 14, 15, 16, 17]]
+    assert stretches(extents[:1]) == [extents[0].copy]
+
+
+@pytest.mark.parametrize(("rows", "together"), [(524_288, True), (524_320, False)])
+def test_few_extents_are_read_together_where_their_hash_table_costs_less_than_looking_up(
+    rows: int, *, together: bool
+) -> None:
+    """Two extents of 8 MiB each, and a hash table of 32 MiB, or of more."""
+    extents = _planned(replace(ISSUES, rows=rows))[-2:]
+    assert [task.blocks for task in extents] == [1024, 1024]
+    assert isinstance(stretches(extents)[0], StretchTask) is together
+
+
+def test_few_extents_are_read_one_by_one_where_more_tables_lead_to_their_tenants() -> None:
+    """Of rows that a first table leads on PostgreSQL has statistics: it may think of hashing those that are read."""
+    extents = _planned(replace(ISSUES, rows=500_000))[-2:]
+    assert len(stretches(extents)) == 1
+    assert len(stretches([replace(task, joined=(*task.joined, table("project", 1, 1))) for task in extents])) == 2
 
 
 def test_extents_are_read_one_by_one_where_their_targets_do_not_fit_into_memory() -> None:

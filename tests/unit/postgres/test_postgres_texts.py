@@ -27,7 +27,7 @@ from backupd.postgres.failures import translate
 from backupd.postgres.schema import dump
 from backupd.postgres.schema.archive import ArchiveReader
 from backupd.postgres.schema.statements import split_statements, words_in
-from backupd.postgres.source.select import BlockRange, select_rows
+from backupd.postgres.source.select import BlockRange, select_rows, select_stretch
 
 KEY = ForeignKey("k", ("a b", "c"), TableName("p", "q"), ("x", "y"), ('OPERATOR("s".=)', 'OPERATOR("s".~)'), False)
 TABLE = Table(TableName('sch"ema', "t"), 1, TableKind.TABLE, ("a b", "c"), (KEY,))
@@ -69,9 +69,19 @@ def test_statements_are_these(
 
 def test_rows_of_a_stretch_begin_with_the_number_of_their_extent() -> None:
     """The server compares where each lies: it knows best, and does not always give them in that order."""
-    selection = select_rows(TABLE, Column("c"), BlockRange(8, 32), borders=[16, 24])
-    bucket = """pg_catalog.width_bucket(t.ctid, '{"(16,0)","(24,0)"}'::pg_catalog.tid[])"""
-    assert f'SELECT {bucket}, t."c", t."a b"' in selection.sql
+    route = ForeignKeyPath((Step(KEY, whole=False),), "org")
+    sql = select_stretch(TABLE, route, [BlockRange(0, 8), BlockRange(16, 24), BlockRange(24, None)])
+    assert sql == (
+        """COPY (SELECT pg_catalog.width_bucket(t.ctid, '{"(16,0)","(24,0)"}'::pg_catalog.tid[]), """
+        """p1."org", t."a b", t."c" FROM ("""
+        """SELECT t.ctid, t."a b", t."c" FROM ONLY "sch""ema"."t" AS t WHERE t.ctid < '(8,0)'::pg_catalog.tid"""
+        """ UNION ALL SELECT t.ctid, t."a b", t."c" FROM ONLY "sch""ema"."t" AS t"""
+        """ WHERE t.ctid >= '(16,0)'::pg_catalog.tid AND t.ctid < '(24,0)'::pg_catalog.tid"""
+        """ UNION ALL SELECT t.ctid, t."a b", t."c" FROM ONLY "sch""ema"."t" AS t"""
+        """ WHERE t.ctid >= '(24,0)'::pg_catalog.tid) AS t"""
+        """ LEFT JOIN ONLY "p"."q" AS p1 ON p1."x" OPERATOR("s".=) t."a b" AND p1."y" OPERATOR("s".~) t."c\""""
+        """) TO STDOUT"""
+    )
 
 
 @given(st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
