@@ -83,7 +83,8 @@ class ObjectMover:
             data = path.read_bytes()
             path.rename(aside)
             thief.undo.append(partial(self._move_back, target, str(aside.relative_to(thief.region.root)), data))
-        self._move(move.pick, target, move.instead)
+        # Not yet the ledger and the repository's document: taken away in the middle of a run, these are cleared in it.
+        self._move(move.pick, target, move.instead, ("keyrings/", "packs/", "snapshots/"))
 
     def _cleared(self) -> list[str]:
         """Names of what a keeper removes, now or when it is old."""
@@ -97,9 +98,9 @@ class ObjectMover:
             if name.startswith(CLEARED) or (name.startswith(OUTDATED) and name not in needed)
         ]
 
-    def _move(self, pick: int, target: str, instead: str) -> None:
+    def _move(self, pick: int, target: str, instead: str, folders: tuple[str, ...] = ("",)) -> None:
         thief, root = self.thief, self.thief.region.root
-        honest = [name for name in thief.honest_objects() if name != target]
+        honest = [name for name in thief.honest_objects() if name != target and name.startswith(folders)]
         if not honest or thief.rights == "hand in":
             return
         name = honest[pick % len(honest)]
