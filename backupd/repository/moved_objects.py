@@ -25,6 +25,13 @@ from backupd.store.base import Store
 _PIECE = 4 << 20
 _DOCUMENT = b'{"'
 """How every signed document begins."""
+_DOCUMENTS = (
+    layout.ObjectKind.ATTESTATION,
+    layout.ObjectKind.REPORT,
+    layout.ObjectKind.RECORD,
+    layout.ObjectKind.ENTRY,
+)
+"""Kinds of objects that nothing changes once they are in their place."""
 
 
 def find_moved(
@@ -90,7 +97,7 @@ def require_in_place(repository: Repository, name: ObjectName, moved: ObjectName
         lost = repository.keyring(name).shredded - there.shredded - set(gone)
         if lost:
             raise DamageError(f"'{name}' lost the key of segment {min(lost)}, and no purge took it")
-    elif place.kind in (layout.ObjectKind.ATTESTATION, layout.ObjectKind.REPORT, layout.ObjectKind.RECORD):
+    elif place.kind in _DOCUMENTS:
         if repository.read(name, "keyring") != repository.read(moved, "keyring"):
             raise DamageError(f"'{name}' is not what was found as '{moved}'")
     elif place.generation is not None and place.sha256 is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from backupd.errors import UNSOUND, BackupdError, DamageError
 from backupd.model.ids import ClassTag, DrillId, GenerationId, ObjectHash, ObjectName, Pseudonym
-from backupd.model.ledger import Attested, Drilled, LedgerEntry
+from backupd.model.ledger import Attested, Drilled
 from backupd.model.ranges import mask_of
 from backupd.planning.expiry import ExpiryLimits, Item, ListedPack
 from backupd.planning.ledger_facts import explain_absences
@@ -25,6 +25,7 @@ from backupd.seal.pack import PresenceMap
 if TYPE_CHECKING:
     from backupd.operations.keeper.holds import SurveyedStore
     from backupd.operations.keeper.types import Keeper
+    from backupd.repository.ledger import Chain
     from backupd.repository.state.pack_cache import PackCache, StoredPack
     from backupd.store.base import StoreView
 
@@ -123,7 +124,7 @@ def look_for_moved(
     marks = (mark.name for marks in seen.marks.values() for mark in marks if mark.size > _LARGEST_MARK)
     doubtful = dict.fromkeys([*names, *marks, *sorted(seen.junk)])
     needed = needed_objects(seen, packs) if doubtful else frozenset[ObjectName]()
-    filed = filed_documents(entries)
+    filed = filed_documents(keeper.book.chain)
     for where, name in sorted(find_moved(repository, doubtful, needed, filed, keeper.threads).items()):
         generation = layout.place_of(name).generation
         gone = explained.purged_in(generation) if generation is not None else frozenset[Pseudonym]()
@@ -135,10 +136,12 @@ def look_for_moved(
                 seen.lack(generation, DamageError(seen.moved[where]))
 
 
-def filed_documents(entries: Iterable[LedgerEntry]) -> dict[ObjectHash, ObjectName]:
-    """Return the reports and attestations that the ledger lists, by the hash of each, with the name of its place."""
-    found: dict[ObjectHash, ObjectName] = {}
-    for entry in entries:
+def filed_documents(chain: Chain) -> dict[ObjectHash, ObjectName]:
+    """Return the ledger's entries, and the reports and attestations that it lists, by the hash of each, with the name
+    of its place.
+    """
+    found = {link.sha256: layout.entry_name(seq) for seq, link in enumerate(chain.links, 1)}
+    for entry in chain.entries():
         for event in entry.events:
             if isinstance(event, Attested):
                 sha256 = ObjectHash(event.attestation)

@@ -178,7 +178,7 @@ class Expiry:
         check_number(len(wanted.expiring), keeper.rules.most_snapshots, confirmed, "snapshots")
         if not wanted.objects:
             return Expired(store=self._name, snapshots=0, objects=0, bytes=0)
-        self._filed = {**filed_documents(keeper.book.chain.entries()), **wanted.places}
+        self._filed = {**filed_documents(keeper.book.chain), **wanted.places}
         with Phases(keeper.clock, keeper.trace, keeper.region).phase("expiring", wanted.objects, "objects"):
             named = NamedSections(self._cache.packs)
             made = {

@@ -232,6 +232,33 @@ def test_a_document_that_the_ledger_lists_is_not_cleared_away(
     assert not (handmade.root / where).exists()
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_an_entry_of_the_ledger_that_is_moved_after_the_look_is_not_cleared_away(
+    handmade: HandmadeKeeper, replaced: bool
+) -> None:
+    """Before it every keeper stops for what is missing; in the middle of a run it goes on by its own copy."""
+    backups(handmade)
+    handmade.erase("ada")
+    handmade.put(UPLOAD, b"cut off", days_ago=3)
+    plan = handmade.plan()
+    name = one(handmade, "ledger")
+    data = (handmade.root / name).read_bytes()
+    moved = False
+
+    def before(method: str, called: str) -> None:
+        nonlocal moved
+        if called == UPLOAD and method == "get" and not moved:
+            moved = True
+            move(handmade, name, UPLOAD)
+            if replaced:
+                handmade.put(name, data[:-2] + b"x\n", days_ago=3)
+
+    handmade.store.before = before
+    handmade.execute(plan)
+    assert moved
+    assert (handmade.root / UPLOAD).read_bytes() == data
+
+
 def test_what_a_false_record_needs_is_named_with_the_record_and_the_way_out(handmade: HandmadeKeeper) -> None:
     """Signed with a stolen key, it names packs that never were: leftovers stay, until a person says that it is false,
     or until it is as old as no snapshot may be.
