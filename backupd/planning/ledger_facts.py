@@ -6,6 +6,7 @@ sealed, and what must be recorded before snapshots of another store are copied.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +14,7 @@ from datetime import datetime
 from backupd.model.ids import ClassTag, Fingerprint, GenerationId, Pseudonym, SnapshotName
 from backupd.model.ledger import (
     Absent,
+    Attested,
     ClassExpired,
     Event,
     ExpiryBegan,
@@ -106,15 +108,22 @@ def proven_on(entries: Iterable[LedgerEntry], store: str) -> set[SnapshotName]:
 def absent_on(
     entries: Iterable[LedgerEntry], store: str, before: datetime
 ) -> frozenset[tuple[GenerationId, Pseudonym]]:
-    """Return the segments that purges from before an instant list, and of which this store was seen to hold nothing."""
-    listed: dict[tuple[str, int, str], set[tuple[GenerationId, Pseudonym]]] = {}
+    """Return the segments of which nothing may be on this store any more.
+
+    Those are what was listed when an attestation was issued, before which no run was left that could add to it; and
+    what purges from before an instant list, once this store was seen to hold nothing of it.
+    """
+    listed: dict[tuple[str, int, str], list[tuple[bool, set[tuple[GenerationId, Pseudonym]]]]] = defaultdict(list)
     absent: set[tuple[GenerationId, Pseudonym]] = set()
     for entry in entries:
         for event in entry.events:
-            if isinstance(event, PurgeBegan) and parse_stamp(entry.at) < before:
-                listed.setdefault((event.tenant, event.incarnation, event.scope), set()).update(event.segments)
-            elif isinstance(event, Absent) and event.store == store:
-                absent |= listed.get((event.tenant, event.incarnation, event.scope), set())
+            if not isinstance(event, PurgeBegan | Absent | Attested):
+                continue
+            of_incarnation = listed[event.tenant, event.incarnation, event.scope]
+            if isinstance(event, PurgeBegan):
+                of_incarnation.append((parse_stamp(entry.at) < before, set(event.segments)))
+            elif isinstance(event, Attested) or event.store == store:
+                absent.update(*(found for old, found in of_incarnation if old or isinstance(event, Attested)))
     return frozenset(absent)
 
 

@@ -124,15 +124,15 @@ class LedgerHistory:
         late = standing is None or parse_stamp(keyring.created) > standing.at - LONGEST_RUN
         return standing is None or late or keyring.wraps.keys() in standing.allowed
 
-    def absent_in(self, generation: GenerationId, now: datetime) -> frozenset[Pseudonym]:
-        """Return the segments of a generation of which nothing may be on the store any more.
+    def absent_in(self, generation: GenerationId, now: datetime, chain: Chain) -> frozenset[Pseudonym]:
+        """Return the segments of a generation of which nothing may be on the store any more, by the ledger as it was.
 
         A keeper saw that they were gone, and no run that was under way when their purge began can still add to them.
         None on a store that the ledger has no name for.
         """
         if self._store is None:
             return frozenset()
-        absent = absent_on(self.chain.entries(), self._store, now - 3 * LONGEST_RUN)
+        absent = absent_on(chain.entries(), self._store, now - 3 * LONGEST_RUN)
         return frozenset(segment for place, segment in absent if place == generation)
 
     @property

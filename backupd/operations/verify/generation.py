@@ -20,6 +20,7 @@ from backupd.repository.state.checked import READ
 
 if TYPE_CHECKING:
     from backupd.operations.verify.types import CheckedGeneration
+    from backupd.repository.ledger import Chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ class GenerationCheck:
         Raises KeyRefusedError when an identity does not open the keyrings, and the store's errors.
         """
         tools = self._of.tools
-        # 1. What records and keyrings say.
+        # 1. What records and keyrings say. What is gone by the ledger of now must not be seen after it.
+        before = history.chain
         with_identity = self._of.scope.identity is not None
         reader = DocumentReader(self._of.repository, self._of.id, history)
         documents = reader.read(records, keyrings, tools, keep=with_identity)
@@ -88,7 +90,7 @@ class GenerationCheck:
         judged = self._judge(documents, [*survey.absences, *vanished, *contents.absences], history)
         unpurged = survey.unpurged | documents.keyed(gone)
         findings = [
-            *self._returned(unpurged, history),
+            *self._returned(unpurged, history, before),
             *documents.findings,
             *survey.findings,
             *(finding for found in read.damaged.values() for finding in found),
@@ -114,12 +116,14 @@ class GenerationCheck:
             aged=judged.aged,
         )
 
-    def _returned(self, unpurged: Collection[Pseudonym], history: LedgerHistory) -> Iterator[Mismatch]:
-        absent = history.absent_in(self._of.id, self._of.tools.clock.now()) if unpurged else frozenset[Pseudonym]()
-        for segment in sorted(absent & set(unpurged)):
-            message = (
-                "holds a key or a section again of a segment that a purge had taken out: an older copy was put back"
-            )
+    def _returned(self, unpurged: Collection[Pseudonym], history: LedgerHistory, before: Chain) -> Iterator[Mismatch]:
+        now = self._of.tools.clock.now()
+        absent = history.absent_in(self._of.id, now, before) if unpurged else frozenset[Pseudonym]()
+        message = (
+            "holds a key or a section again of a segment that a purge had taken out: an older copy was put back. A "
+            "keeper's `backupd purge` takes it out again"
+        )
+        for segment in sorted(absent.intersection(unpurged)):
             yield Mismatch(layout.packs_folder(self._of.id), message, segment)
 
     def _open_keys(self, documents: Documents) -> SecretKeys | None:

@@ -16,6 +16,7 @@ from backupd.model.ids import (
 )
 from backupd.model.ledger import (
     Absent,
+    Attested,
     ClassExpired,
     ExpiryBegan,
     LedgerEntry,
@@ -166,6 +167,14 @@ def test_absent_is_what_was_looked_for_on_that_store_since() -> None:
     assert absent_on([*told, *entries(absent("a", "disk"))], "disk", late) == {ONE, TWO}
     assert absent_on([*told, *entries(absent("a", "disk"))], "disk", START + timedelta(days=3)) == {ONE}
     assert absent_on(told, "disk", START + timedelta(days=1)) == frozenset()
+
+
+def test_what_was_attested_is_absent_everywhere_from_that_instant() -> None:
+    """No run was left that could add to it; what turned up later is not part of it."""
+    attested = Attested(tenant=TenantId("a" * 32), incarnation=1, scope="", attestation="0" * 64)
+    told = entries(purge("a", ONE), purge("b", THREE), attested, purge("a", TWO))
+    for store in ("disk", "cellar"):
+        assert absent_on(told, store, START) == {ONE}
 
 
 def test_a_store_is_known_that_any_event_names() -> None:
