@@ -30,8 +30,9 @@ _DOCUMENTS = (
     layout.ObjectKind.REPORT,
     layout.ObjectKind.RECORD,
     layout.ObjectKind.ENTRY,
+    layout.ObjectKind.REPOSITORY,
 )
-"""Kinds of objects that nothing changes once they are in their place."""
+"""Kinds of objects that nothing changes while a keeper works once they are in their place."""
 
 
 def find_moved(

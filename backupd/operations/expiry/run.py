@@ -6,6 +6,7 @@ something was taken out their map; no section, but those beside what it takes ou
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -178,7 +179,8 @@ class Expiry:
         check_number(len(wanted.expiring), keeper.rules.most_snapshots, confirmed, "snapshots")
         if not wanted.objects:
             return Expired(store=self._name, snapshots=0, objects=0, bytes=0)
-        self._filed = {**filed_documents(keeper.book.chain), **wanted.places}
+        repository = ObjectHash(hashlib.sha256(self._repository.read(layout.REPOSITORY, "repository")).hexdigest())
+        self._filed = {**filed_documents(keeper.book.chain), **wanted.places, repository: layout.REPOSITORY}
         with Phases(keeper.clock, keeper.trace, keeper.region).phase("expiring", wanted.objects, "objects"):
             named = NamedSections(self._cache.packs)
             made = {

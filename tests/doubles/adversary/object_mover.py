@@ -83,7 +83,7 @@ class ObjectMover:
             data = path.read_bytes()
             path.rename(aside)
             thief.undo.append(partial(self._move_back, target, str(aside.relative_to(thief.region.root)), data))
-        # Not yet the ledger and the repository's document: taken away in the middle of a run, these are cleared in it.
+        # Not the ledger and the repository's document, without which the run cannot end (`test_moved_objects.py`).
         self._move(move.pick, target, move.instead, ("keyrings/", "packs/", "snapshots/"))
 
     def _cleared(self) -> list[str]:

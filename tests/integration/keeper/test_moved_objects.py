@@ -233,15 +233,16 @@ def test_a_document_that_the_ledger_lists_is_not_cleared_away(
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-def test_an_entry_of_the_ledger_that_is_moved_after_the_look_is_not_cleared_away(
-    handmade: HandmadeKeeper, replaced: bool
+@pytest.mark.parametrize("place", ["ledger", "repository.json"])
+def test_a_document_of_the_region_that_is_moved_after_the_look_is_not_cleared_away(
+    handmade: HandmadeKeeper, place: str, replaced: bool
 ) -> None:
-    """Before it every keeper stops for what is missing; in the middle of a run it goes on by its own copy."""
+    """Before it every keeper stops for what is missing; in the middle of a run it goes on by what it knows."""
     backups(handmade)
     handmade.erase("ada")
     handmade.put(UPLOAD, b"cut off", days_ago=3)
     plan = handmade.plan()
-    name = one(handmade, "ledger")
+    name = place if place == "repository.json" else one(handmade, place)
     data = (handmade.root / name).read_bytes()
     moved = False
 
