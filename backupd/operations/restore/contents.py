@@ -16,6 +16,7 @@ from backupd.atomic_file import write_all
 from backupd.errors import BackupdError, DamageError, SpoolFullError
 from backupd.planning.restore import Kept, Piece, Planner, RestorePlan
 from backupd.planning.selection import STRUCTURE, Selection
+from backupd.postgres.schema.archive import divide_by_needs
 from backupd.repository.content import Content, ContentReader, file_content
 from backupd.repository.manifests import read_entries
 from backupd.repository.sections import GAP, Sections
@@ -111,6 +112,16 @@ class SnapshotContents:
             file.extend(piece)
         self.verified += len(found)
         return [bytes(file) for file in files]
+
+    def schema(self, plan: RestorePlan) -> tuple[bytes, list[bytes], list[tuple[str, str]]]:
+        """Return the `ddl-head` and `ddl` files, and kind and name of each entry left out of them because it needs
+        others that are not there: of what was purged, or not asked for.
+        """
+        head, files = self.file(plan, "ddl-head")[0], self.file(plan, "ddl")
+        if self._choice.exact:
+            return head, files, []
+        files, lacking = divide_by_needs(head, files)
+        return head, files, [(entry.description, entry.tag) for entry in lacking]
 
     def streamed(self, plan: RestorePlan, name: str) -> Iterator[Iterator[memoryview]]:
         """Yield the files of this name, each as an iterator over its pieces that must be read before the next."""

@@ -95,9 +95,9 @@ def preview(
 
 def _lacks(request: RestoreRequest, contents: SnapshotContents, plan: RestorePlan) -> tuple[Lack, ...]:
     """Return what the target lacks of what the schema names. Raises SourceError."""
-    files = contents.file(plan, "ddl-head")[0], contents.file(plan, "ddl")
+    head, files, _ = contents.schema(plan)
     with (
-        joined_schema(*files, changes=request.changes) as schema,
+        joined_schema(head, files, changes=request.changes) as schema,
         session.connect(request.target, session.MAINTENANCE) as connection,
     ):
         return tuple(missing_things(connection, schema.needs, roles=request.roles))

@@ -59,12 +59,13 @@ def restore(
             contents = stack.enter_context(SnapshotContents(repository, choice, request.readers))
             plan = contents.plan(request.selection, exact=choice.exact)
             _require_rows(request, plan)
-            files = contents.file(plan, "ddl-head")[0], contents.file(plan, "ddl")
+            head, files, lacking = contents.schema(plan)
         without = frozenset[str]() if request.selection.closed else FOREIGN_KEYS
-        with joined_schema(*files, without=without, changes=request.changes) as schema:
+        with joined_schema(head, files, without=without, changes=request.changes) as schema:
             left_out = schema.left_out
-            del files
+            del files, head
             _warn_of_keys(request, choice, schema, environment.trace)
+            _warn_of_objects(lacking, environment.trace)
             snapshot = _snapshot(choice, contents, plan, schema)
             builder = FolderWriter if request.folder is not None else DatabaseBuilder
             built = builder(request, environment, phases, snapshot).run()
@@ -117,6 +118,24 @@ def _warn_of_keys(request: RestoreRequest, choice: OpenedChoice, schema: SchemaA
                 f"rows are left out ({told}): if others refer to them by one of {counted(keys, 'foreign key')}, this "
                 "restore stops at its end",
                 hint="To have such keys hold for new rows only, stop it now and give --without-broken-keys.",
+            )
+        )
+
+
+_NAMED = 5
+_NOT_NAMED = ("ACL", "COMMENT", "SECURITY LABEL")
+
+
+def _warn_of_objects(lacking: Sequence[tuple[str, str]], trace: Trace) -> None:
+    """Say which objects cannot be made without others that were purged or not asked for, as views over both."""
+    named = [f"{kind} {name}" for kind, name in lacking if kind not in _NOT_NAMED]
+    if named:
+        more = [f"{len(named) - _NAMED} more"] if len(named) > _NAMED else []
+        trace.emit(
+            Warned(
+                f"left out, as they need what is left out: {', '.join([*named[:_NAMED], *more])}",
+                hint="What was purged cannot come back: have the application define them without it. What was not "
+                "asked for comes with a restore of everything.",
             )
         )
 

@@ -6,6 +6,7 @@ The layout is that of `WriteHead` and `WriteToc` in PostgreSQL's pg_backup_archi
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 from collections.abc import Callable, Iterable, Iterator
@@ -242,3 +243,23 @@ def join_archive(head: bytes, entries: Iterable[tuple[int, bytes]]) -> bytes:
     ordered = sorted(entries, key=lambda entry: entry[0])
     count = bytes([0]) + len(ordered).to_bytes(head[8], "little")
     return b"".join([head, count, *(raw for _, raw in ordered)])
+
+
+def divide_by_needs(head: bytes, files: Iterable[bytes]) -> tuple[list[bytes], list[Entry]]:
+    """Divide the entries of `ddl` files into those that have all that they depend on, as one file, and the others.
+
+    Of a whole schema these are none: pg_dump lists as dependencies only what is in the archive. A view over several
+    tenants' schemas belongs to none of them, and cannot be made without one of them. Raises what `join_archive` and
+    `ArchiveReader` do.
+    """
+    archive = join_archive(head, [entry for file in files for entry in unpack_entries(file)])
+    entries = list(ArchiveReader(io.BytesIO(archive).read).entries())
+    left: list[Entry] = []
+    while True:
+        known = {entry.dump_id for entry in entries}
+        lacking = [entry for entry in entries if not known.issuperset(entry.dependencies)]
+        if not lacking:
+            return [b"".join(pack_entry(entry.ordinal, entry.raw) for entry in entries)], left
+        left += lacking
+        gone = {entry.ordinal for entry in lacking}
+        entries = [entry for entry in entries if entry.ordinal not in gone]

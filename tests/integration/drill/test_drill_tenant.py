@@ -135,11 +135,17 @@ def test_checks_of_the_whole_database_are_not_made(crowd: Database, drills: Dril
 def test_a_tenants_own_schema_is_drilled_alone(
     pg16: Server, make_database: Callable[..., Database], region: Region, drills: Drills
 ) -> None:
-    """Tenancy by schema: others' schemas are not there at all."""
+    """Tenancy by schema: others' schemas are not there at all, nor what cannot be made without one of them."""
     database = make_database(pg16)
     for name in ("c_1", "c_2"):
         database.sql(f"CREATE SCHEMA {name}", f"CREATE TABLE {name}.doc (id serial PRIMARY KEY, t text)")
         database.sql(f"INSERT INTO {name}.doc (t) SELECT 'x' FROM generate_series(1, 9)")
+    database.sql(
+        "CREATE VIEW public.all_docs AS SELECT t FROM c_1.doc UNION ALL SELECT t FROM c_2.doc",
+        "GRANT SELECT ON public.all_docs TO PUBLIC",
+        "CREATE MATERIALIZED VIEW public.counted AS SELECT count(*) AS number FROM public.all_docs",
+        "CREATE INDEX counted_number ON public.counted (number)",
+    )
     region.tenancy = Tenancy(kind=TenancyKind.SCHEMA, schema_pattern="c_(?P<tenant>.+)", classes=CLASSES)
     region.backup(database)
     assert drills.run(DrillRequest(tenant="1")).verdict == "pass"

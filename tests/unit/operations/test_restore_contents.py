@@ -23,12 +23,14 @@ from backupd.operations.restore import RestoreEnvironment, RestoreRequest
 from backupd.operations.restore.choose import choose, read_history
 from backupd.operations.restore.contents import SnapshotContents
 from backupd.operations.restore.opened_choice import OpenedChoice
+from backupd.operations.restore.run import _warn_of_objects
 from backupd.planning.selection import Selection
 from backupd.postgres.connect import Source
 from backupd.repository import sections
 from backupd.repository.repository import Repository
 from backupd.store.base import Store
 from backupd.store.directory import DirectoryStore
+from backupd.trace import Warned
 
 STRUCTURE = SegmentName("app", "structure", None)
 SHARED = SegmentName("app", "uploaded", None)
@@ -234,3 +236,14 @@ def test_a_section_in_another_place_of_its_keyring_is_refused(small: SmallReposi
     with pytest.raises(DamageError, match="where a pack says"):
         choice.keys.of(row._replace(place=row.place + 1))
     assert Pseudonym(row.segment) == small.pseudonym(ACME)
+
+
+def test_what_cannot_be_made_without_something_left_out_is_named() -> None:
+    """Five of them, and neither privileges nor comments; nothing is said where nothing was left out."""
+    trace = Events()
+    _warn_of_objects([], trace)
+    assert not trace.seen
+    _warn_of_objects([("ACL", "TABLE v0"), *(("VIEW", f"v{number}") for number in range(7))], trace)
+    (said,) = trace.seen
+    assert isinstance(said, Warned)
+    assert said.message.endswith("left out: VIEW v0, VIEW v1, VIEW v2, VIEW v3, VIEW v4, 2 more")

@@ -70,7 +70,7 @@ class Structure:
 def read_structure(scene: DrillScene) -> Structure:
     """Read the restored database's structure. Raises SourceError, DamageError."""
     contents, plan, source = scene.restored.contents, scene.restored.plan, scene.restored.source
-    head, entries = contents.file(plan, "ddl-head")[0], contents.file(plan, "ddl")
+    head, entries, _ = contents.schema(plan)
     names = NamePatterns(
         scene.environment.tenancies[scene.subject.record.database], scene.subject.choice.record.database
     )
