@@ -1,21 +1,31 @@
-"""The store that answers: the region's first, or the next one where it does not, which is said."""
+"""The store that answers: the region's first, or the next one where it does not, which is said; and whether others have
+newer snapshots.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from backupd.errors import BackupdError, StoreAuthError, StoreGoneError
 from backupd.model.ids import RegionName
+from backupd.model.text import spell_about
 from backupd.operations.phases import Phases
-from backupd.repository.layout import REPOSITORY
+from backupd.repository.layout import RECORDS, REPOSITORY, place_of
 from backupd.trace import ASKING, Trace, Warned
 from backupd.wiring.context import QUICKLY, Context, open_repository, open_store
 
 if TYPE_CHECKING:
     from backupd.repository.repository import Repository
+    from backupd.store.base import StoreView
+
+_A_MOMENT = timedelta(seconds=5)
+"""The time that another store gets to say what it has: the restore needs nothing of it."""
+_USUAL_LAG = timedelta(days=1)
+"""How much newer another store's snapshots may be without a word, where no RPO is configured: a backup comes to one
+store after the other."""
 
 
 @contextmanager
@@ -35,6 +45,42 @@ def open_answering(
         open_repository(context.telling(trace), region, name, patience) as repository,
     ):
         yield name, repository
+
+
+def warn_of_newer(context: Context, region: RegionName, store: str, trace: Trace) -> None:
+    """Warn of each store behind this one in the region's order whose newest snapshot is newer by more than the RPO.
+
+    `latest` is the newest of the store that is read: it may have been away, or an older copy of it may have been put
+    back. The names of records are compared, of which nobody checked more. A store that does not answer at once is
+    named.
+    """
+    names = context.stores_of(region)
+    others = names[names.index(store) + 1 :]
+    newest: dict[str, datetime | None] = {}
+    for name in (store, *others) if others else ():
+        try:
+            with closing(open_store(context, region, name, _A_MOMENT)) as opened:
+                newest[name] = _newest(opened)
+        except BackupdError as error:
+            trace.emit(Warned(f"{name} does not say what it has, so it may have newer snapshots: {error.message}"))
+    ours = newest.pop(store, None)
+    enough = context.config.regions[region].objectives.rpo or _USUAL_LAG
+    for name, theirs in newest.items():
+        if theirs is not None and (ours is None or theirs - ours > enough):
+            than = "there is none" if ours is None else f"{spell_about(theirs - ours)} newer than the newest"
+            trace.emit(
+                Warned(
+                    f"{name} has a snapshot of {theirs:%Y-%m-%d %H:%M} UTC, {than} on {store}, which is read",
+                    hint=f"--store {name} reads from there. Where backups to {store} did not fail meanwhile, an older "
+                    "copy of it may have been put back: `backupd manual incidents`.",
+                )
+            )
+
+
+def _newest(store: StoreView) -> datetime | None:
+    places = (place_of(found.name) for found in store.list(RECORDS))
+    times = [place.snapshot[:16] for place in places if place.snapshot]
+    return datetime.strptime(max(times), "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC) if times else None
 
 
 def answering_first(context: Context, region: RegionName, trace: Trace) -> list[str]:

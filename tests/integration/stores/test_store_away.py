@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 
@@ -181,6 +182,19 @@ def test_a_restore_does_not_wait_for_a_store_that_is_away(node: NodeFolder, serv
     assert done.returncode == 0, done.stderr.decode()
     assert b"recorded in the ledger" in done.stdout
     assert b"far gets it with the keeper's next run" in done.stderr
+
+
+def test_a_newer_snapshot_of_another_store_is_told(node: NodeFolder) -> None:
+    """`latest` is that of the store that is read: the first, unless another is asked for."""
+    preview = "restore", "preview", "be", "app", *OPENED
+    assert b"newer" not in node.run(*preview).stderr
+    (record,) = (node.folder / "disk" / "be" / "snapshots").glob("*/*")
+    shutil.copy(record, record.with_name(f"20990101T120000Z{record.name[16:]}"))
+    told = node.run(*preview).stderr
+    assert b"disk has a snapshot of 2099-01-01 12:00 UTC" in told
+    assert b"newer than the newest on far, which is read" in told
+    assert b"--store disk reads from there" in told
+    assert b"newer" not in node.run(*preview, "--store", "far").stderr
 
 
 def test_a_store_with_another_host_key_hides_no_other(node: NodeFolder, server: Sshd) -> None:

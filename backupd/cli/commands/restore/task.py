@@ -75,7 +75,7 @@ def opened(context: Context, region: RegionName, options: SnapshotOptions) -> It
 
     Raises UsageError, ConfigError, RefusedError, KeyRefusedError, and the store's errors.
     """
-    from backupd.wiring.answering_store import open_answering
+    from backupd.wiring.answering_store import open_answering, warn_of_newer
 
     _require_residency(context, region, options.override)
     pair = open_identity(options.identity, options.passphrase_file)
@@ -85,6 +85,8 @@ def opened(context: Context, region: RegionName, options: SnapshotOptions) -> It
         open_answering(context, region, options.store, trace) as (store, repository),
     ):
         note_signers(context, repository)
+        if options.store is None and options.snapshot == "latest":
+            warn_of_newer(context, region, store, trace)
         world = replace(_world(context, region, options, trace, pair.secret), store=store)
         yield RestoreTask(context, region, repository, world)
 
