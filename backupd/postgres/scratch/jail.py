@@ -219,12 +219,18 @@ def _show(path: str, attributes: int, *, device: bool = False) -> None:
     _attributes(path, attributes | _NOSUID | (0 if device else _NODEV))
 
 
+def within_limit(wanted: int, hard: int) -> int:
+    """Return the limit to set where `hard` is the highest that may be: the drill may run under one of its own."""
+    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+
+
 def _become(jailed: Jailed) -> None:
     """Replace this process by the command, without any right."""
     _surrender(jailed)
     os.setsid()
     os.umask(0o077)
-    resource.setrlimit(resource.RLIMIT_AS, (jailed.memory, jailed.memory))
+    memory = within_limit(jailed.memory, resource.getrlimit(resource.RLIMIT_AS)[1])
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError):  # a unit may forbid it
         os.nice(10)
