@@ -5,6 +5,8 @@ They are pg_dump's, plus those that make the text of a value independent of the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 TEXT: dict[str, str] = {
     "client_encoding": "UTF8",
     "DateStyle": "ISO, YMD",
@@ -17,6 +19,17 @@ TEXT: dict[str, str] = {
     "standard_conforming_strings": "on",
 }
 """Settings that decide how values are written and must be read back; stored in `facts` (FORMAT.md §7)."""
+
+
+def as_written(facts: Mapping[str, str] | None) -> dict[str, str]:
+    """Return what a session that loads rows takes of the settings in a snapshot's facts.
+
+    That is only what decides how text is read: it is not the snapshot's to set anything else. In which encoding rows
+    come, COPY is told: names are in the session's.
+    """
+    own = TEXT.keys() - {"client_encoding"}
+    return {name: value for name, value in (facts or {}).items() if name in own}
+
 
 _CONVERTED = frozenset({"UTF8", "LATIN1"})
 """Encodings of servers in which every text has one in UTF-8, and comes back from it."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from backupd.model.ids import SnapshotName
 from backupd.model.tenancy import SegmentName
 from backupd.postgres.connect import identifier, literal, qualified
+from backupd.postgres.settings import as_written
 
 if TYPE_CHECKING:
     from backupd.model.manifest import SequenceValue
@@ -118,9 +119,8 @@ def load_lines(plan: RestorePlan, files: Iterable[TableFile]) -> Iterator[str]:
     """Yield the script that fills every table and sets every sequence, in one transaction."""
     yield f"{BEGINNING}BEGIN;\n"
     encoding = rows_encoding(plan)
-    for name, value in (plan.facts.settings or {}).items():
-        if name != "client_encoding":  # names are in that of the script, whatever that of the rows is
-            yield f"SET {identifier(name)} = {literal(value)};\n"
+    for name, value in as_written(plan.facts.settings).items():
+        yield f"SET {identifier(name)} = {literal(value)};\n"
     yield f"\\set rows_encoding {encoding}\n"
     for setting in _SETTINGS:
         yield f"SET {setting};\n"

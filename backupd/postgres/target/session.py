@@ -64,12 +64,7 @@ def open_connection(source: Source, database: str, text: Mapping[str, str] | Non
         connection.prepare_threshold = None
         version = connection.info.server_version
         late = {name: "0" for since, name in _SINCE.items() if version >= since}
-        # Only what decides how text is read is taken from a snapshot: it is not the snapshot's to set anything else.
-        # In which encoding rows come, COPY is told: names are in the session's.
-        own = {
-            name: value for name, value in (text or {}).items() if name in settings.TEXT.keys() - {"client_encoding"}
-        }
-        chosen = {**_LOADING, **own, **late}
+        chosen = {**_LOADING, **settings.as_written(text), **late}
         connection.execute(_SET, (list(chosen), list(chosen.values())))
     except BaseException:
         connection.close()

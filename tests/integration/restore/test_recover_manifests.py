@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from backupd.model.documents import PackRef
 from backupd.model.ids import SnapshotName
 from backupd.model.manifest import TableEntry
 from backupd.model.tenancy import SegmentName
+from backupd.postgres.settings import TEXT, as_written
 from backupd.seal.keyfiles import write_identity
 from backupd.store.directory import DirectoryStore
 
@@ -181,3 +183,13 @@ def test_ranks_that_cannot_be_compared_are_passed_over(place: Place) -> None:
     assert result.returncode == 0, result.stderr
     written = (place.folder / "out" / "app" / "refresh.sql").read_text()
     assert written.index('"public"."b"') < written.index('"public"."a"')
+
+
+def test_of_the_settings_those_are_made_by_which_text_is_read(place: Place) -> None:
+    """All others are not a snapshot's to set, whoever signed it."""
+    settings = {**TEXT, "session_replication_role": "replica"}
+    place.small.snapshot({SHARED: Content((PLANS,), facts=facts(settings=settings))})
+    assert place.run().returncode == 0
+    written = (place.folder / "out" / "app" / "load.sql").read_text()
+    own = set(re.findall(r'^SET "(\w+)"', written, re.MULTILINE))
+    assert own == as_written(TEXT).keys() == as_written(settings).keys() == TEXT.keys() - {"client_encoding"}
