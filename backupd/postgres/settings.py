@@ -24,8 +24,8 @@ TEXT: dict[str, str] = {
 def as_written(facts: Mapping[str, str] | None) -> dict[str, str]:
     """Return what a session that loads rows takes of the settings in a snapshot's facts.
 
-    That is only what decides how text is read: it is not the snapshot's to set anything else. In which encoding rows
-    come, COPY is told: names are in the session's.
+    That is only what decides how text is read: it is not the snapshot's to set anything else. The encoding of rows is
+    given with each COPY: names are in the session's.
     """
     own = TEXT.keys() - {"client_encoding"}
     return {name: value for name, value in (facts or {}).items() if name in own}

@@ -167,7 +167,8 @@ class ExaminedStore:
             raise DamageError(
                 f"record '{min(vanished)}' is gone, and the ledger knows of no expiry",
                 hint="Nothing is removed until it is back. Somebody removed it, or moved it into tmp/: put it back "
-                "from there, from another store, or from the store's own snapshots (`backupd manual incidents`).",
+                "from there, from another store, or from the store's own snapshots (`backupd manual incidents`). A "
+                "store whose disk was lost goes on under another name (`backupd manual stores`).",
             )
         for name, error in seen.unread.items():
             place = layout.place_of(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 
 from doubles.servers.postgres import Server
@@ -21,6 +22,12 @@ user = "{account.user}"
 key = "{account.key_file}"
 host_keys = ["{account.host_keys[0]}"]
 path = "backups"
+location = "here"
+"""
+OTHER = """
+[stores.other]
+kind = "directory"
+path = "{node.folder}/other"
 location = "here"
 """
 OPENED = ("--identity", "ops.identity", "--passphrase-file", "passphrase")
@@ -80,3 +87,36 @@ def test_a_store_added_later_stands_alone(
     finally:
         pg17.drop_database(restored.name)
     assert node.run("replicate", "be", "--from", "disk", "--to", "far").returncode == 6
+
+
+def test_a_store_whose_disk_was_lost_goes_on_under_another_name(
+    pg17: Server, make_database: Callable[..., Database], node_of: Callable[..., NodeFolder]
+) -> None:
+    """Under its own, what only it had is missed for good, which is said with the way out; that way is gone here."""
+    database = make_database(pg17)
+    database.sql("CREATE TABLE note (id int PRIMARY KEY, tenant text)", "INSERT INTO note VALUES (1, 'a'), (2, 'b')")
+    node = node_of(database)
+    signer = write_signer(node.node / "keeper.key")
+    config = node.node / "backupd.toml"
+    text = config.read_text().replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
+    text = text.replace('stores = ["disk"]', 'stores = ["disk", "other"]').replace(
+        "[regions.be]\n",
+        f'{OTHER.format(node=node)}[keeper]\nsigning_key_file = "{node.node}/keeper.key"\n[regions.be]\n',
+    )
+    config.write_text(text)
+    (node.folder / "other").mkdir()
+    node.json("init", "be")
+    node.json("backup")
+    node.json("tenant", "erase", "be", "b")
+    node.json("expire", "be")
+    shutil.rmtree(node.folder / "other")
+    (node.folder / "other").mkdir()
+    node.json("init", "be")
+    expired = node.run("expire", "be")
+    assert (expired.returncode, b"goes on under another name (`backupd manual stores`)" in expired.stderr) == (7, True)
+    config.write_text(text.replace('"other"]', '"newer"]').replace("[stores.other]", "[stores.newer]"))
+    node.json("ledger", "retire", "be", "other", "--decision", "OPS-1")
+    node.json("replicate", "be", "--from", "disk", "--to", "newer")
+    for command in ("expire", "verify"):
+        done = node.run(command, "be")
+        assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
