@@ -207,7 +207,9 @@ ROWS = {
         "integration/postgres/test_scratch_isolation.py::test_folders_that_are_too_deep_or_closed_are_removed",
     ),
     "its socket": ("integration/postgres/test_scratch_isolation.py::test_its_socket_cannot_be_replaced",),
-    "its settings": ("integration/postgres/test_scratch_isolation.py::test_a_kept_server_stays_where_it_is_put",),
+    "its settings, those of its databases": (
+        "integration/postgres/test_scratch_isolation.py::test_a_kept_server_stays_where_it_is_put",
+    ),
     "its answers to a drill's checks": (
         "integration/drill/test_drill_hostile.py::test_a_report_carries_no_number_of_the_servers_choice",
         "integration/drill/test_drill.py::test_what_differs_in_the_restored_database_is_red",

@@ -159,7 +159,8 @@ def test_a_signal_ends_the_run_in_order(tmp_path, number):
     os.mkfifo(tmp_path / "passphrase")
     arguments = ["verify", "be", "--identity", "ops.identity", "--passphrase-file", "passphrase", "--json"]
     with subprocess.Popen(
-        command("--config", "backupd.toml", *arguments),
+        # Under nohup, as CI may run, a terminal that goes ends nothing.
+        ["env", "--default-signal=HUP", *command("--config", "backupd.toml", *arguments)],
         cwd=tmp_path,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,

@@ -1,6 +1,6 @@
 """A scratch cluster for a drill's restore: a unix socket, no network, no background work, no durability.
 
-`backupd manual trust`, row *its settings*, says who can write this, and what is checked.
+`backupd manual trust`, row *its settings, those of its databases*, says who can write this, and what is checked.
 """
 
 from __future__ import annotations
