@@ -50,6 +50,7 @@ class ObjectMover:
         }
         if not (thief.region.root / targets[place]).exists():
             self._move(pick, targets[place], instead)
+            thief.made.add(targets[place])  # no honest object has the name: what is moved back leaves nothing of theirs
 
     @contextmanager
     def at_work(self, moves: Sequence[Move]) -> Iterator[None]:
