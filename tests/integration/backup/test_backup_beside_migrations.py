@@ -209,8 +209,9 @@ class TestBackup:
         with migration(quick, done) as other:
             backup = Beside(lambda: region.backup(quick))
             eventually(lambda: held(quick))
-            Beside(lambda: other.execute("ALTER TABLE users ADD COLUMN note text"))
+            alter = Beside(lambda: other.execute("ALTER TABLE users ADD COLUMN note text"))
             assert backup.ended()
+            assert alter.ended()  # its connection is closed behind this: libpq takes no second thread meanwhile
         assert_busy(backup)
 
     @pytest.mark.parametrize("others", [(), ("ALTER SCHEMA green RENAME TO blue", "ALTER SCHEMA old RENAME TO green")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 from backupd.errors import RefusedError, SourceError
 from backupd.postgres.connect import Source
 from backupd.postgres.schema.changes import SchemaChanges
+from backupd.postgres.schema.statements import temporary_name
 from backupd.trace import PhaseStarted
 
 
@@ -31,10 +33,17 @@ class Lacking:
     def refused(self, **request: object) -> str:
         """Restore in vain; what is said. Nothing was loaded, and nothing is left."""
         self.region.events.seen.clear()
-        before = self.server.sql("postgres", "SELECT count(*) FROM pg_database")
+        name, drawn = unique("refused"), list[bytes]()
+
+        def draw(size: int) -> bytes:
+            drawn.append(os.urandom(size))
+            return drawn[-1]
+
+        self.region.random = draw
         with pytest.raises(RefusedError) as caught:
-            self.region.restore(self.server, unique("refused"), **request)
-        assert self.server.sql("postgres", "SELECT count(*) FROM pg_database") == before
+            self.region.restore(self.server, name, **request)
+        there = {found for (found,) in self.server.sql("postgres", "SELECT datname FROM pg_database")}
+        assert there.isdisjoint({name, *(temporary_name(one.hex()) for one in drawn)})
         phases = [event.phase for event in self.region.events.seen if isinstance(event, PhaseStarted)]
         assert "loading" not in phases
         for name in (self.grantee, self.owner):
