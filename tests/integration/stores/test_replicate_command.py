@@ -33,14 +33,13 @@ location = "here"
 OPENED = ("--identity", "ops.identity", "--passphrase-file", "passphrase")
 
 
-def with_store(node: NodeFolder, account: Account) -> None:
+def with_store(node: NodeFolder, name: str, section: str) -> None:
     """The region has another store from now on, and the node is its keeper."""
     signer = write_signer(node.node / "keeper.key")
     config = node.node / "backupd.toml"
     text = config.read_text().replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
-    text = text.replace('stores = ["disk"]', 'stores = ["disk", "far"]').replace(
-        "[regions.be]\n",
-        f'{FAR.format(account=account)}\n[keeper]\nsigning_key_file = "{node.node}/keeper.key"\n[regions.be]\n',
+    text = text.replace('stores = ["disk"]', f'stores = ["disk", "{name}"]').replace(
+        "[regions.be]\n", f'{section}\n[keeper]\nsigning_key_file = "{node.node}/keeper.key"\n[regions.be]\n'
     )
     config.write_text(text)
     (node.folder / "passphrase").write_text("a passphrase\n")
@@ -60,7 +59,7 @@ def test_a_store_added_later_stands_alone(
     node.json("backup")
     database.sql("UPDATE note SET said = 'changed' WHERE id % 100 = 1")
     node.json("backup")
-    with_store(node, sshd)
+    with_store(node, "far", FAR.format(account=sshd))
     refused = node.run("replicate", "be", "--from", "disk", "--to", "far")
     assert (refused.returncode, b"has no repository" in refused.stderr) == (10, True)
     node.json("init", "be")
@@ -96,14 +95,7 @@ def test_a_store_whose_disk_was_lost_goes_on_under_another_name(
     database = make_database(pg17)
     database.sql("CREATE TABLE note (id int PRIMARY KEY, tenant text)", "INSERT INTO note VALUES (1, 'a'), (2, 'b')")
     node = node_of(database)
-    signer = write_signer(node.node / "keeper.key")
-    config = node.node / "backupd.toml"
-    text = config.read_text().replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
-    text = text.replace('stores = ["disk"]', 'stores = ["disk", "other"]').replace(
-        "[regions.be]\n",
-        f'{OTHER.format(node=node)}[keeper]\nsigning_key_file = "{node.node}/keeper.key"\n[regions.be]\n',
-    )
-    config.write_text(text)
+    with_store(node, "other", OTHER.format(node=node))
     (node.folder / "other").mkdir()
     node.json("init", "be")
     node.json("backup")
@@ -114,7 +106,9 @@ def test_a_store_whose_disk_was_lost_goes_on_under_another_name(
     node.json("init", "be")
     expired = node.run("expire", "be")
     assert (expired.returncode, b"goes on under another name (`backupd manual stores`)" in expired.stderr) == (7, True)
-    config.write_text(text.replace('"other"]', '"newer"]').replace("[stores.other]", "[stores.newer]"))
+    config = node.node / "backupd.toml"
+    text = config.read_text().replace('"other"]', '"newer"]').replace("[stores.other]", "[stores.newer]")
+    config.write_text(text)
     node.json("ledger", "retire", "be", "other", "--decision", "OPS-1")
     node.json("replicate", "be", "--from", "disk", "--to", "newer")
     for command in ("expire", "verify"):
