@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from backupd.errors import BackupdError, StoreAuthError, StoreGoneError
 from backupd.model.ids import RegionName
-from backupd.model.text import spell_about
+from backupd.model.text import compact, spell_about
 from backupd.operations.phases import Phases
 from backupd.repository.layout import RECORDS, REPOSITORY, place_of
 from backupd.trace import ASKING, Trace, Warned
@@ -47,39 +47,40 @@ def open_answering(
         yield name, repository
 
 
-def warn_of_newer(context: Context, region: RegionName, store: str, trace: Trace) -> None:
-    """Warn of each store behind this one in the region's order whose newest snapshot is newer by more than the RPO.
+def warn_of_newer(context: Context, region: RegionName, opened: tuple[str, Repository], trace: Trace) -> None:
+    """Warn of each store behind the opened one in the region's order whose newest snapshot is newer by more than the
+    RPO.
 
     `latest` is the newest of the store that is read: it may have been away, or an older copy of it may have been put
-    back. The names of records are compared, of which nobody checked more. A store that does not answer at once is
-    named.
+    back. The names of records are compared, of which nobody checked more; those dated ahead of this machine's clock,
+    which hide what is newest, are passed over. A store that does not answer at once is named.
     """
-    names = context.stores_of(region)
-    others = names[names.index(store) + 1 :]
-    newest: dict[str, datetime | None] = {}
-    for name in (store, *others) if others else ():
+    read, repository = opened
+    names, now = context.stores_of(region), context.clock.now()
+    others = names[names.index(read) + 1 :]
+    ours = _newest(repository.store, now) if others else None
+    enough = context.config.regions[region].objectives.rpo or _USUAL_LAG
+    for name in others:
         try:
-            with closing(open_store(context, region, name, _A_MOMENT)) as opened:
-                newest[name] = _newest(opened)
+            with closing(open_store(context, region, name, _A_MOMENT)) as store:
+                theirs = _newest(store, now)
         except BackupdError as error:
             trace.emit(Warned(f"{name} does not say what it has, so it may have newer snapshots: {error.message}"))
-    ours = newest.pop(store, None)
-    enough = context.config.regions[region].objectives.rpo or _USUAL_LAG
-    for name, theirs in newest.items():
+            continue
         if theirs is not None and (ours is None or theirs - ours > enough):
             than = "there is none" if ours is None else f"{spell_about(theirs - ours)} newer than the newest"
             trace.emit(
                 Warned(
-                    f"{name} has a snapshot of {theirs:%Y-%m-%d %H:%M} UTC, {than} on {store}, which is read",
-                    hint=f"--store {name} reads from there. Where backups to {store} did not fail meanwhile, an older "
+                    f"{name} lists a snapshot of {theirs:%Y-%m-%d %H:%M} UTC, {than} on {read}, which is read",
+                    hint=f"--store {name} reads from there. Where backups to {read} did not fail meanwhile, an older "
                     "copy of it may have been put back: `backupd manual incidents`.",
                 )
             )
 
 
-def _newest(store: StoreView) -> datetime | None:
+def _newest(store: StoreView, now: datetime) -> datetime | None:
     places = (place_of(found.name) for found in store.list(RECORDS))
-    times = [place.snapshot[:16] for place in places if place.snapshot]
+    times = [place.snapshot[:16] for place in places if place.snapshot and place.snapshot[:16] <= compact(now)]
     return datetime.strptime(max(times), "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC) if times else None
 
 

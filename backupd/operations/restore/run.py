@@ -124,11 +124,13 @@ def _warn_of_keys(request: RestoreRequest, choice: OpenedChoice, schema: SchemaA
 
 _NAMED = 5
 _NOT_NAMED = ("ACL", "COMMENT", "SECURITY LABEL")
+_OF_OTHERS = ("SCHEMA", "USER MAPPING", "PUBLICATION TABLES IN SCHEMA")
+"""Kinds of objects whose names hold that of a schema or role, which may be a tenant's."""
 
 
 def _warn_of_objects(lacking: Sequence[tuple[str, str]], trace: Trace) -> None:
     """Say which objects cannot be made without others that were purged or not asked for, as views over both."""
-    named = [f"{kind} {name}" for kind, name in lacking if kind not in _NOT_NAMED]
+    named = [kind if kind in _OF_OTHERS else f"{kind} {name}" for kind, name in lacking if kind not in _NOT_NAMED]
     if named:
         more = [f"{len(named) - _NAMED} more"] if len(named) > _NAMED else []
         trace.emit(

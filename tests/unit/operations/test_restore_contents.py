@@ -247,3 +247,5 @@ def test_what_cannot_be_made_without_something_left_out_is_named() -> None:
     (said,) = trace.seen
     assert isinstance(said, Warned)
     assert said.message.endswith("left out: VIEW v0, VIEW v1, VIEW v2, VIEW v3, VIEW v4, 2 more")
+    _warn_of_objects([("USER MAPPING", "USER MAPPING marker SERVER far"), ("SCHEMA", "marker")], trace)
+    assert "marker" not in repr(trace.seen)

@@ -86,7 +86,7 @@ def opened(context: Context, region: RegionName, options: SnapshotOptions) -> It
     ):
         note_signers(context, repository)
         if options.store is None and options.snapshot == "latest":
-            warn_of_newer(context, region, store, trace)
+            warn_of_newer(context, region, (store, repository), trace)
         world = replace(_world(context, region, options, trace, pair.secret), store=store)
         yield RestoreTask(context, region, repository, world)
 
