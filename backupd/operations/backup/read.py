@@ -280,7 +280,7 @@ def held_source(source: Source, job: BackupJob, node: Node) -> Iterator[HeldSour
             raise
         require_same_time(holder.exported.instant, (before, node.clock.now()), node.clock_tolerance)
         inventory = read_inventory(holder.connection, columns)
-        findings = preflight(holder.connection, source, inventory, never_read(job.tenancy, inventory))
+        findings = preflight(holder.connection, source, inventory, never_read(job.tenancy, inventory), node.workers)
         _refuse(findings)
         for finding in findings:
             if finding.severity is Severity.WARNING:

@@ -44,6 +44,14 @@ SELECT pg_catalog.current_setting('max_locks_per_transaction')::int8
   * (pg_catalog.current_setting('max_connections')::int8
      + pg_catalog.current_setting('max_prepared_transactions')::int8)
 """
+_CONNECTION_LIMITS = """
+SELECT d.datconnlimit, r.rolconnlimit FROM pg_catalog.pg_database d, pg_catalog.pg_roles r
+WHERE d.datname = pg_catalog.current_database() AND r.rolname = SESSION_USER AND NOT r.rolsuper
+"""
+"""How many sessions the database and the role may have, -1 without a limit; a superuser is not counted."""
+_BESIDE_WORKERS = 3
+"""Connections of a backup that are open beside those of its workers: the holder's, the one that looks who waits for
+its locks, and pg_dump's."""
 _SUBSCRIPTIONS = """
 SELECT pg_catalog.count(*) FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
 WHERE d.datname = pg_catalog.current_database()
@@ -81,14 +89,18 @@ _NOT_NULL_NO_INHERIT = 180000
 
 
 def preflight(
-    connection: Connection, source: Source, inventory: Inventory, never: Collection[TableName] = ()
+    connection: Connection,
+    source: Source,
+    inventory: Inventory,
+    never: Collection[TableName] = (),
+    workers: int = 1,
 ) -> tuple[Finding, ...]:
     """List everything in this database that stands in the way of a complete backup, errors first.
 
-    Rows of the tables in `never` are not read. Raises only errors that stop the checks themselves: SourceGoneError,
-    SourceError.
+    Rows of the tables in `never` are not read; up to `workers` connections read rows. Raises only errors that stop the
+    checks themselves: SourceGoneError, SourceError.
     """
-    check = _Check(connection, source, inventory, never)
+    check = _Check(connection, source, inventory, never, workers)
     steps: Sequence[Callable[[], Iterator[Finding]]] = (
         check.path,
         check.version,
@@ -97,6 +109,7 @@ def preflight(
         check.row_security,
         check.large_objects,
         check.locks,
+        check.connections,
         check.standby,
         check.subscriptions,
         check.user_mappings,
@@ -117,7 +130,7 @@ def _is_unsaved(table: Table) -> bool:
 
 class _Check:
     def __init__(
-        self, connection: Connection, source: Source, inventory: Inventory, never: Collection[TableName]
+        self, connection: Connection, source: Source, inventory: Inventory, never: Collection[TableName], workers: int
     ) -> None:
         self._connection = connection
         self._source = source
@@ -127,6 +140,7 @@ class _Check:
         )
         self._unsaved = [table for table in inventory.tables if _is_unsaved(table)]
         self._relations = len(inventory.tables)
+        self._connections = _BESIDE_WORKERS + min(workers, len(self._dumped))
         self._super, role = connection.execute(_ROLE).fetchall()[0]
         self._role = identifier(role)
 
@@ -202,6 +216,19 @@ class _Check:
                 f"{self._relations} relations need locks, and the server has {slots} slots for all its sessions",
                 "Raise max_locks_per_transaction there, which needs a restart.",
             )
+
+    def connections(self) -> Iterator[Finding]:
+        limits = self._connection.execute(_CONNECTION_LIMITS).fetchall()
+        whose = ("database", "ALTER DATABASE …"), ("role", f"ALTER ROLE {self._role}")
+        for (of, statement), limit in zip(whose, limits[0] if limits else (), strict=False):
+            if 0 <= limit < self._connections:
+                yield Finding(
+                    Severity.ERROR,
+                    "connection-limit",
+                    f"the {of} may have {counted(limit, 'session')}, and a backup needs {self._connections} at once",
+                    f"{statement} CONNECTION LIMIT -1; as a superuser, or a number that leaves these to backups. "
+                    "Fewer node.workers need fewer.",
+                )
 
     def standby(self) -> Iterator[Finding]:
         if not self._connection.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchall()[0][0]:

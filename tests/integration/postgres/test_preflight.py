@@ -125,6 +125,33 @@ def test_lock_slots_are_counted(pg17: Server, make_database: Callable[..., Datab
         assert errors_among(found(slots + 1))
 
 
+@pytest.mark.parametrize("of", ["ROLE", "DATABASE"])
+def test_too_few_connections_are_an_error_at_once(
+    pg17: Server, make_database: Callable[..., Database], make_role: Callable[..., str], of: str
+) -> None:
+    """One fewer than a backup opens would have each of its tries wait in vain; as many are enough, and a superuser has
+    no limit."""
+    database, role = make_database(pg17), make_role(pg17)
+    database.sql("CREATE TABLE t (a int); CREATE TABLE u (a int)")
+    source = Source(pg17.conninfo(database.name, role))
+
+    def found(limit: int, source: Source, workers: int) -> list[Finding]:
+        database.sql(f"ALTER {of} {quoted(role if of == 'ROLE' else database.name)} CONNECTION LIMIT {limit}")
+        with connect(source) as connection:
+            listed = preflight(connection, source, read_inventory(connection), workers=workers)
+        return [finding for finding in listed if finding.code == "connection-limit"]
+
+    assert [found(5, source, 2), found(5, source, 9), found(-1, source, 9)] == [[], [], []]
+    assert found(1, Source(database.conninfo), 2) == []
+    for limit in (1, 4):
+        (only,) = found(limit, source, 2)
+        assert only.severity is Severity.ERROR
+        assert f"the {of.lower()} may have {limit} session" in only.message
+        assert only.message.endswith("and a backup needs 5 at once")
+        assert f"ALTER {of}" in only.hint
+        assert "CONNECTION LIMIT -1;" in only.hint
+
+
 def test_old_client_programs_are_an_error(
     pg18: Server, make_database: Callable[..., Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
