@@ -123,7 +123,7 @@ class Ownership:
         self._open -= self.undecided.keys()
         self._leave_reached()  # what follows these has a way to a tenant, too
         for root in sorted(self._open):
-            written = [key for key in self._leading(root) if self._is_reached(self._keys.root_of(key.target))]
+            written = [key for key in self._leading(root) if self._leads_to_tenants(key)]
             if written:
                 reason = f"only who wrote its rows, or what was chosen, leads to a tenant: {_listed(written)}"
                 self.undecided[root] = Undecided(Gap.NO_WAY, reason)
@@ -142,19 +142,27 @@ class Ownership:
         return tuple(sorted(column for column in named if self._tables[root].has(column)))
 
     def _leave_reached(self) -> None:
-        """Leave the tables from which a key leads to what is mapped, or waits to be."""
+        """Leave the tables from which a key leads to what is mapped, or waits to be.
+
+        A key to the tenants' table says that rows are tenants', even while nothing there is known to name one.
+        """
         while True:
-            reached = {root for root in self._keys.roots() if self._is_reached(root)}
+            reached = {self._tenants, *(root for root in self._keys.roots() if self._is_reached(root))}
             found = {root: keys for root in sorted(self._open) if (keys := self._possible(root, reached))}
             for root, keys in found.items():
                 safe = [key for key in keys if not self._keys.doubt(key)]
                 if safe:
                     target = self._keys.root_of(safe[0].target)
-                    self._leave(root, Gap.WAITING, f"it follows {target.dotted}, which is not mapped yet", safe)
+                    self._leave(root, Gap.WAITING, f"it follows {target.dotted}, {self._lack(target)}", safe)
                 else:
                     self._leave(root, Gap.DOUBTFUL, f"{_listed(keys)}: {self._keys.doubt(keys[0])}", keys)
             if not found:
                 return
+
+    def _lack(self, target: TableName) -> str:
+        """Return what keeps a table that follows this one from being mapped."""
+        waits = self._is_reached(target)
+        return "which is not mapped yet" if waits else "in which no column is known to name the tenant"
 
     def ways(self, root: TableName) -> tuple[Way, ...]:
         """Return the ways that a rule for an undecided table could name."""
@@ -225,6 +233,10 @@ class Ownership:
         if root in self.undecided:
             return self.undecided[root].gap is not Gap.NO_WAY
         return any(self._end(one.name) is not None for one in self._keys.members(root))
+
+    def _leads_to_tenants(self, key: ForeignKey) -> bool:
+        target = self._keys.root_of(key.target)
+        return target == self._tenants or self._is_reached(target)
 
     def _may_be_null(self, root: TableName, key: ForeignKey) -> bool:
         return any(not one.nullable.isdisjoint(key.columns) for one in self._keys.members(root))

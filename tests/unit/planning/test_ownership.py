@@ -309,6 +309,24 @@ def test_unclassified_shares_only_what_leads_to_no_tenant() -> None:
     assert sorted(left(found)) == ["it", "waits"]
 
 
+@pytest.mark.parametrize("primary", [(), ("id", "part")])
+@pytest.mark.parametrize("rules", [(), (TableRule(("public.org",), shared=True),)], ids=["no rule", "shared"])
+def test_what_follows_tenants_whom_no_key_names_is_not_shared(
+    primary: tuple[str, ...], rules: tuple[TableRule, ...]
+) -> None:
+    """A unique key can be referred to, too: a person says first which column names the tenant, and the rest follows."""
+    tables = (table("org", primary=primary), EVENT, ORDER, table("country"))
+    found = map_tables(tenancy(*rules, unclassified="shared"), Inventory("app", tables))
+    assert [(name, one.gap) for name, one in left(found).items() if name != "org"] == [
+        ("event", Gap.WAITING),
+        ("order", Gap.WAITING),
+    ]
+    assert left(found)["event"].reason == "it follows public.org, in which no column is known to name the tenant"
+    assert routes(found)["country"] == "shared"
+    told = map_tables(tenancy(TableRule(("public.org",), column="id")), Inventory("app", tables))
+    assert routes(told) == {"org": "id", "event": "org_id", "order": "event_id > org_id"}
+
+
 def test_null_tenants_have_a_default_which_rules_may_change() -> None:
     """For every table whose rows name tenants, and for none besides."""
     by = tenancy(
