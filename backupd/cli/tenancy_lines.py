@@ -30,7 +30,7 @@ def tenancy_lines(
     for line in report.lines:
         if line.mapped:
             yield from _doubts(line)
-    if any(line.ways for line in unmapped):
+    if any(not line.hint for line in unmapped):
         yield "`backupd tenancy --toml` prints what is left to decide as a block of the configuration"
     yield f"{sum(line.mapped for line in report.lines)} mapped, {len(unmapped)} unmapped"
     for one in lacking:

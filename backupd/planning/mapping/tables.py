@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from functools import cached_property
 
 from backupd.errors import UnmappedError
 from backupd.model.inventory import ForeignKey, Inventory, Table, TableName
@@ -221,10 +222,24 @@ class _Mapper:
         if fault is None and self.owned is not None and top in self.owned.undecided:
             found = self.owned.undecided[top]
             return UnmappedTable(table.name, found.reason, self.owned.ways(top), found.gap, root=root)
+        if fault is None and (own := self._tenants_keys.get(top)):
+            ways = tuple(Way(column=column, route=Column(column)) for column in own)
+            return UnmappedTable(table.name, "tenant columns refer to it", ways, Gap.SEVERAL, root=root)
         ways = tuple(self._ways(table))
         gap = Gap.RULE if fault else Gap.DOUBTFUL if ways else Gap.NO_WAY
         reason = fault or "no rule, tenant column or pattern covers it"
         return UnmappedTable(table.name, reason, ways, gap, root=root)
+
+    @cached_property
+    def _tenants_keys(self) -> dict[TableName, dict[str, None]]:
+        """The columns to which tenant columns refer, by table; a tenants' table that nobody named is found by them."""
+        found: dict[TableName, dict[str, None]] = {}
+        for name, route in self.routes.items():
+            for key in self.tables[name].foreign_keys:
+                sound = key.validated and not key.foreign_code and not key.temporal
+                if isinstance(route, Column) and key.columns == (route.column,) and sound:
+                    found.setdefault(key.target, {})[key.target_columns[0]] = None
+        return found
 
     def _ways(self, table: Table) -> Iterator[Way]:
         """Yield the best paths to a tenant: paths of safe keys first, then shorter ones."""

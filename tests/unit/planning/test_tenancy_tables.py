@@ -12,6 +12,7 @@ from backupd.model.tenancy import (
     ClassPolicy,
     Column,
     ForeignKeyPath,
+    Gap,
     Shared,
     Step,
     TableRule,
@@ -21,6 +22,7 @@ from backupd.model.tenancy import (
     Tenant,
     UnmappedTable,
 )
+from backupd.operations.tenancy.block import toml_block
 from backupd.operations.tenancy.report import describe
 from backupd.operations.tenancy.types import TenancyReport
 from backupd.planning.mapping.names import NamePatterns, named_tenant
@@ -65,6 +67,22 @@ def test_the_default_column_maps_tables_that_have_it() -> None:
         "issue": (("issue_account_id",),),
         "comment": (("comment_issue_id", "issue_account_id"),),
     }
+
+
+def test_the_table_to_which_tenant_columns_refer_is_no_shared_one() -> None:
+    """Its key names the tenant of each row; a table to which other columns refer has nothing to say."""
+    issue = table("issue", "id", "tenant_id", "kind_id", keys=(key("tenant", "organizer"), key("kind", "kind")))
+    inventory = Inventory("app", (issue, table("organizer", "id", "name"), table("kind", "id")))
+    outcome = map_tables(by_column(), inventory)
+    kind, organizer = outcome.unmapped
+    assert (kind.gap, kind.ways) == (Gap.NO_WAY, ())
+    assert (organizer.gap, [way.column for way in organizer.ways]) == (Gap.SEVERAL, ["id"])
+    assert toml_block("be", TenancyReport("app", tuple(describe(inventory, outcome, by_column()))))[1:] == [
+        "tables = [",
+        '  { match = ["public.organizer"], column = "id" },',
+        '  { match = ["public.kind"], shared = true },',
+        "]",
+    ]
 
 
 def test_no_path_through_a_partition_of_the_table_itself_is_proposed() -> None:
