@@ -56,9 +56,9 @@ class TextTable:
     rows: Sequence[Sequence[Cell]]
 
 
-def print_json(facts: object, out: TextIO | None = None) -> None:
+def print_json(facts: object) -> None:
     """Print one object on one line, stable for programs: keys are only ever added."""
-    _print(msgspec.json.encode(facts).decode(), out)
+    _print(msgspec.json.encode(facts).decode())
 
 
 def print_lines(lines: Iterable[str], out: TextIO | None = None) -> None:
@@ -67,7 +67,7 @@ def print_lines(lines: Iterable[str], out: TextIO | None = None) -> None:
         _print(printable(line), out)
 
 
-def _print(line: str, out: TextIO | None) -> None:
+def _print(line: str, out: TextIO | None = None) -> None:
     try:
         print(line, file=out or sys.stdout)
     except BrokenPipeError:

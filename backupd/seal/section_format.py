@@ -26,8 +26,6 @@ TRAILER_PLACE: Final = (1 << 32) - 1
 FOOT: Final = 4
 """Bytes of the trailer's length, with which a section ends."""
 SMALLEST_SECTION: Final = FOOT + 4 + suite.TAG_SIZE
-NUMBER_LIMIT: Final = (1 << 32) - 1
-"""The highest number of a section."""
 
 
 @dataclass(frozen=True, slots=True)

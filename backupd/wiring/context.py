@@ -173,7 +173,7 @@ def open_store(
 
 @contextmanager
 def open_repository(
-    context: Context, region: RegionName, store: str | None = None, patience: timedelta | None = None
+    context: Context, region: RegionName, store: str | None, patience: timedelta | None = None
 ) -> Iterator[Repository]:
     """Open the region's repository on one of its stores, by default the first, to read from.
 

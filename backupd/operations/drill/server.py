@@ -48,9 +48,6 @@ def _require_version(given: ScratchServer, major: int) -> None:
         )
 
 
-_ADDRESS = ("host", "hostaddr", "port")
-
-
 def require_apart(target: Source, production: Iterable[Source]) -> None:
     """Check that the target's server is none that a backup reads.
 

@@ -78,20 +78,13 @@ def look_into_snapshots(
     return {key: SnapshotHoldings(names, tuple(found)) for key, found in still.items()}
 
 
-def holds_section(
-    view: StoreView,
-    repository: Repository,
-    segments: Iterable[SegmentRef],
-    cache: KeyringCache,
-    began: datetime | None = None,
-) -> bool:
+def holds_section(view: StoreView, repository: Repository, segments: Iterable[SegmentRef], cache: KeyringCache) -> bool:
     """Check whether a pack in the view holds a section of one of the segments, or may: it has not the size of its map.
 
     Headers that are known are not read again; those of packs that left the store before they were known are read from
-    the view, and remembered. What nobody can believe and came when runs from before a purge that `began` then were
-    over is left out. Raises DamageError, RefusedError.
+    the view, and remembered. Raises DamageError, RefusedError.
     """
-    return any(True for _ in _held_sections(view, repository, segments, cache, began))
+    return any(True for _ in _held_sections(view, repository, segments, cache, None))
 
 
 def _held_sections(
@@ -101,7 +94,10 @@ def _held_sections(
     cache: KeyringCache,
     began: datetime | None,
 ) -> Iterator[SegmentRef]:
-    """Yield the segments of which packs in the view hold a section, or may, as `holds_section` says."""
+    """Yield the segments of which packs in the view hold a section, or may, as `holds_section` says.
+
+    What nobody can believe is left out when it came after the runs from before a purge that `began` then were over.
+    """
     for generation, doomed in segments_by_generation(segments).items():
         context = PackContext(repository.info().repository, generation)
         for segment in _held_in_generation(view, context, doomed, cache.packs, began):

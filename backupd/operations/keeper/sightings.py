@@ -16,7 +16,7 @@ Register = Callable[[], list[str]]
 
 
 def search_for_tenant(
-    keeper: Keeper, tenant: TenantId, register: Register | None = None, given: str | None = None
+    keeper: Keeper, tenant: TenantId, register: Register | None, given: str | None = None
 ) -> Sightings:
     """Search the ledger first, then the stores, and last the register: each only while the tenant is not known.
 

@@ -30,7 +30,7 @@ class CheckedLedger:
     """Entries dated ahead of this machine's clock and not declared misdated; they are no damage."""
 
 
-def check_ledger(book: Book, repository: Repository, at_least: LedgerHead | None = None) -> CheckedLedger:
+def check_ledger(book: Book, repository: Repository, at_least: LedgerHead | None) -> CheckedLedger:
     """Read every entry of every store from the first on, then the ledger head of every record on one of the stores.
 
     `at_least` is a head that somebody kept elsewhere: the ledger must have or extend it.

@@ -123,9 +123,9 @@ class SnapshotContents:
         files, lacking = divide_by_needs(head, files)
         return head, files, [(entry.description, entry.tag) for entry in lacking]
 
-    def streamed(self, plan: RestorePlan, name: str) -> Iterator[Iterator[memoryview]]:
-        """Yield the files of this name, each as an iterator over its pieces that must be read before the next."""
-        for place, entry in plan.files.get(name, []):
+    def large_objects(self, plan: RestorePlan) -> Iterator[Iterator[memoryview]]:
+        """Yield the archives of large objects, each as its pieces, which must be read before the next."""
+        for place, entry in plan.files.get("large-objects", []):
             yield (piece for _, piece in self._reader.read([(None, file_content(self._choice.segments[place], entry))]))
             self.verified += 1
 

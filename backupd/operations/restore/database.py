@@ -164,7 +164,7 @@ class DatabaseBuilder:
         with pg_restore_for(request.target, self._temporary, programs) as client:
             with self._phases.phase("schema"):
                 restore_section(client, self._schema, "pre-data")
-                for archive in self._contents.streamed(plan, "large-objects"):
+                for archive in self._contents.large_objects(plan):
                     changed = changed_archive(reader_of(archive), request.changes) if request.changes else archive
                     restore_large_objects(client, changed, self._failed_objects)
             pace = request.pace

@@ -134,7 +134,7 @@ class FolderWriter:
         archives = list(plan.files.get("large-objects", []))
         if archives:
             with self._create("large-objects.sql") as out:
-                for archive in contents.streamed(plan, "large-objects"):
+                for archive in contents.large_objects(plan):
                     with large_objects_script(programs, archive, self._snapshot.server, self._path.parent) as script:
                         for piece in script:
                             out.write(piece)

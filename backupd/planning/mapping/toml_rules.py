@@ -32,7 +32,7 @@ def tables_lines(rules: Iterable[TableRule], remarks: Iterable[str] = ()) -> lis
     return ["tables = [", *inner, "]"] if inner else []
 
 
-def further_lines(section: str, rules: Iterable[TableRule], remarks: Iterable[str] = ()) -> Iterator[str]:
+def further_lines(section: str, rules: Iterable[TableRule], remarks: Iterable[str]) -> Iterator[str]:
     """Yield entries of `tables` that can stand behind others of the database's section, with remarks as comments."""
     for rule in rules:
         yield from (f"[[{section}.tables]]", *f"match = {_match(rule.tables)}".split("\n"), *rule_keys(rule))

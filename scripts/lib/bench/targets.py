@@ -93,7 +93,6 @@ def _why(target: Target, log: Log, chosen: Sequence[str]) -> str:
 
 
 _PER_UNIT = {"s": 1.0, "ms": 0.001, "MB": 1e6, "objects": 1.0}
-_BACKUPS = ("first", "second")
 _ALL = ("first", "second", "restore")
 
 

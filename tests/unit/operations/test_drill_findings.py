@@ -33,8 +33,6 @@ HOWS = ("missing", "added", "changed")
 """What `compare` says of two schemas."""
 SAYING = {"add": 0, "note": 0, "one": 0, "each": 0, "skipped": 1, "undecided": 1, "CheckFinding": 0, "every_check": 1}
 """Functions that put a code into a report, and which argument it is."""
-PASSED_ON = {"because", "code"}
-"""Variables whose values are codes that came from elsewhere."""
 
 
 def texts(node: ast.expr) -> Iterator[str]:

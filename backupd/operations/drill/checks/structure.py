@@ -201,7 +201,7 @@ def other_faults(scene: DrillScene, structure: Structure) -> list[CheckFinding]:
     findings = Findings(CheckName.EQUALITY, names=scene.names)
     contents, plan = scene.restored.contents, scene.restored.plan
     expected: Counter[str] = Counter()
-    for archive in contents.streamed(plan, "large-objects"):
+    for archive in contents.large_objects(plan):
         expected += object_digests(reader_of(archive))
     findings.each("large-objects-missing", (expected - structure.large_objects).elements())
     findings.each("large-objects-added", (structure.large_objects - expected).elements())
