@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -27,7 +28,7 @@ from backupd.cli.options import (
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply
 from backupd.cli.supervised import progress_pipe
-from backupd.errors import BackupdError, DamageError, KeyRefusedError, UsageError
+from backupd.errors import BackupdError, DamageError, KeyRefusedError, StoreError, UsageError
 from backupd.model.text import counted, parse_stamp
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def _run(context: Context, place: tuple[RegionName, str], request: DrillRequest,
     from backupd.wiring.drill import drill_section, drill_world
 
     region, store = place
-    past = _past(context, region, trace)
+    past = _past(context, region, trace, dated=context.config.keeper is not None)
     every = drill_section(context).damage_every
     if (request.snapshot, request.database, request.tenant) == (None, None, None) and damage_is_due(past, every):
         request = replace(request, damage=True)
@@ -241,11 +242,19 @@ def _published(context: Context, region: RegionName, outcome: DrillOutcome, trac
         return _Done(outcome, None, error)
 
 
-def _past(context: Context, region: RegionName, trace: Trace) -> list[Report]:
+def _past(context: Context, region: RegionName, trace: Trace, *, dated: bool = False) -> list[Report]:
+    """Return the region's reports, oldest first.
+
+    With `dated`, raises RefusedError under a clock by which no report could be published. A store that cannot be asked
+    for its time, like one that is full, takes nothing from the drill.
+    """
     from backupd.operations.reports import gather
     from backupd.wiring.keeper import open_book_and_repositories
 
     with open_book_and_repositories(context, region, trace) as (book, repositories):
+        if dated:
+            with suppress(StoreError):
+                book.require_dates()
         return [one.report for one in gather(book, repositories).filed]
 
 

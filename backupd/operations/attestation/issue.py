@@ -63,6 +63,7 @@ def attest(keeper: Keeper, key: IncarnationKey, locations: Mapping[str, str]) ->
     """
     book = keeper.book
     book.sync(from_start=True)
+    book.require_dates()  # the document is on the stores before its entry is
     seen = observe(keeper, key, _purge_of(book.states, key))
     facts = purge_evidence(book.chain.entries(), key)
     if facts is None:

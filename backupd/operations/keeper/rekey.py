@@ -79,6 +79,7 @@ def rekey(keeper: Keeper, store: str, recipients: Sequence[bytes], secret: bytes
     """
     if not recipients:
         raise RefusedError("there is no recipient", hint="Name one at least under `recipients`.")
+    keeper.book.require_dates()
     done = _begun(store, recipients)
     with Phases(keeper.clock, keeper.trace, store).phase("rekeying", unit="keyrings"):
         purged = _purged(keeper)

@@ -320,6 +320,15 @@ class Book:
         """Check whether a stamp lies in the future by more than clocks may differ."""
         return at > self._latest
 
+    def require_dates(self) -> None:
+        """Raise RefusedError when an entry appended now would be refused for its date.
+
+        A run asks before it begins, when only its last step is an entry: its hours would be in vain. Raises the first
+        store's error when none can be asked.
+        """
+        require_not_behind(self.chain, self._place.clock.now())
+        self.require_clock()
+
     def require_clock(self, *, everywhere: bool = False) -> None:
         """Compare this machine's clock with the stores', so that no event is put into the future for good.
 

@@ -33,6 +33,8 @@ def replicate(copying: Copying) -> Replication:
     """
     keeper = copying.keeper
     _check(copying)
+    if not copying.dry_run:
+        keeper.book.require_dates()
     with Phases(keeper.clock, keeper.trace, copying.target).phase("replicating"):
         done = Replication(copying.origin, copying.target)
         copier = Copier(copying, done)

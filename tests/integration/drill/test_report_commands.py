@@ -15,6 +15,7 @@ from doubles.samples.reports import checks, sample
 from fix_nodes import NodeFolder
 from fix_regions import Events
 
+from backupd.cli.main import main
 from backupd.clock import SystemClock
 from backupd.config.load import load
 from backupd.errors import RefusedError
@@ -139,6 +140,21 @@ def test_a_drill_under_a_clock_that_is_ahead_is_not_told(node: NodeFolder, keepe
     (warning,) = [event for event in events.seen if isinstance(event, Warned)]
     assert warning.message.startswith(f"the report of drill {ahead.drill} is dated ahead")
     assert not list((node.node / "state").glob("be/reports/*.json"))
+
+
+def test_a_drill_under_a_clock_that_is_ahead_does_not_begin(
+    node: NodeFolder, keeper: Signer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its report could not be told, so nothing is fetched or restored: not even its identity is opened."""
+    config = node.node / "backupd.toml"
+    section = f'[drill]\nidentity = "{node.node}/none"\npassphrase_file = "{node.node}/none"\n'
+    config.write_text(f"{config.read_text()}\n{section}")
+    monkeypatch.setenv("BACKUPD_CONFIG", str(config))
+    assert main(["drill", "be"]) == 3
+    assert "passphrase file" in capsys.readouterr().err
+    monkeypatch.setattr(SystemClock, "now", lambda _: datetime.now(UTC) + 600 * DAY)
+    assert main(["drill", "be"]) == 10
+    assert "clock of store 'disk'" in capsys.readouterr().err
 
 
 def test_damage_on_a_store_is_told_everywhere(node: NodeFolder, keeper: Signer, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import tracemalloc
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +179,18 @@ def test_a_store_that_comes_back_gets_what_it_missed(pair: Pair) -> None:
     after = pair.files()
     again = pair.run()
     assert (again.snapshots, again.objects, pair.files() == after) == ([], 0, True)
+
+
+def test_nothing_is_copied_under_a_clock_that_is_wrong(pair: Pair) -> None:
+    """What was copied is told in the ledger at the end, which a wrong clock would refuse after all the work."""
+    pair.crowd()
+    before, keeper = pair.files(), pair.handmade.keeper
+    place = replace(keeper.book._place, tolerance=timedelta(minutes=5), clock=ShiftedClock(timedelta(hours=2)))
+    wrong = replace(keeper, book=Book(place))
+    with pytest.raises(RefusedError, match="clock of store 'disk'"):
+        pair.run(wrong)
+    assert pair.files() == before
+    assert len(pair.run(wrong, dry_run=True).snapshots) == 4
 
 
 def test_what_expired_is_not_copied(pair: Pair) -> None:

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from doubles.servers.postgres import Server
 from doubles.stores.segments import publish_pack, seal_section
+from fix_clock import ShiftedClock
 from fix_keeper import DAY, KeeperRegion
 from fix_postgres import Database
 
@@ -25,6 +26,7 @@ from backupd.model.text import stamp
 from backupd.operations.attestation import Issued, Verdict, attest, countersign, verify_attestation
 from backupd.operations.attestation.issue import list_keys
 from backupd.operations.keeper.purge import Purging
+from backupd.operations.ledger import Book
 from backupd.planning import lifecycle
 from backupd.planning.incarnations import State
 from backupd.planning.lifecycle import ClockDates
@@ -378,6 +380,15 @@ def test_a_crash_before_the_ledger_tells_leaves_nothing_attested(purged: KeeperR
             issue(purged)
     assert purged.book.states.incarnations[purged.incarnation(NAME)].state is State.CLEARED
     assert verified(purged, issue(purged))
+
+
+def test_nothing_is_attested_under_a_clock_that_is_wrong(purged: KeeperRegion) -> None:
+    """No document with a wrong date is on a store: it would be signed, whether the ledger refers to it or not."""
+    keeper, at = purged.keeper, replace(purged.book._place, tolerance=timedelta(minutes=5))
+    wrong = Book(replace(at, clock=ShiftedClock(timedelta(days=600))))
+    with pytest.raises(RefusedError, match="clock of store 'disk'"):
+        attest(replace(keeper, book=wrong), purged.incarnation(NAME), {"disk": "zurich"})
+    assert not list(purged.region.store.list(layout.ATTESTATIONS))
 
 
 def test_a_purge_that_goes_on_meanwhile_is_not_attested(purged: KeeperRegion, monkeypatch) -> None:
