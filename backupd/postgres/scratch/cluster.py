@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backupd.errors import SourceError
+from backupd.postgres.client_programs import killed
 from backupd.postgres.connect import Source, as_ourselves
 from backupd.postgres.scratch.folder import (
     ScratchDisposal,
@@ -25,7 +26,7 @@ from backupd.postgres.scratch.folder import (
 from backupd.postgres.scratch.guardian import watch_over
 from backupd.postgres.scratch.jail import Jailed
 from backupd.postgres.scratch.kept import PORT, SOCKET, SUPERUSER, KeptServer, keep_server
-from backupd.postgres.scratch.programs import Runner, ServerPrograms, end
+from backupd.postgres.scratch.programs import Runner, ServerPrograms, end, exit_status
 
 _START_SECONDS = 120
 _EVENT_TRIGGERS_SINCE = 17
@@ -182,7 +183,7 @@ class Cluster:
         self._server = runner.start(self._jailed(command, self._folder.path))
         if self._server.stdout is None or not self._server.stdout.read(1):
             end(self._server)
-            raise _failed("postgres", self._server.returncode)
+            raise _failed("postgres", exit_status(self._server.returncode))
 
     def _serving(self, data: Path, socket: Path, changes: Mapping[str, str]) -> list[str]:
         """Return the command that runs the server. Settings on it cannot be overruled from within the server."""
@@ -206,6 +207,8 @@ class Cluster:
 
 
 def _failed(program: str, status: int) -> SourceError:
+    if status < 0:
+        return killed(f"the scratch server's {program}", status)
     return SourceError(
         f"the scratch server's {program} failed with exit status {status}",
         hint=f"Look for room on the disk of drill.scratch_dir. By hand, in an empty folder, {program} says what is "

@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from backupd.errors import ConfigError
-from backupd.postgres.client_programs import program_folders
+from backupd.postgres.client_programs import killed, program_folders
 from backupd.postgres.scratch import jail
 from backupd.postgres.scratch.jail import Jailed
 
@@ -116,7 +117,8 @@ class Runner:
     def run(self, jailed: Jailed, seconds: float) -> tuple[int, str]:
         """Run a command to its end; return its exit status, and what the system refused if it is `REFUSED`.
 
-        Raises subprocess.TimeoutExpired.
+        The status is negative where a signal ended the command, or the jail around it. Raises
+        subprocess.TimeoutExpired.
         """
         with self.start(jailed, subprocess.PIPE) as process:
             try:
@@ -124,7 +126,12 @@ class Runner:
             finally:
                 end(process)
             refused = process.stderr.read().decode(errors="replace").strip() if process.stderr is not None else ""
-            return status, refused
+            return exit_status(status), refused
+
+
+def exit_status(status: int) -> int:
+    """Return the exit status that a jail hands on, minus a signal's number where one ended what ran in it."""
+    return status - 256 if status >= 256 - signal.NSIG else status
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -139,10 +146,13 @@ def end(process: subprocess.Popen[bytes]) -> None:
 def runner(user: str | None) -> Runner:
     """Return the runner of a scratch server: ourselves, or, when we are root, `user`.
 
-    Raises ConfigError for a user that does not exist, for root itself, and where the system allows no jail.
+    Raises ConfigError for a user that does not exist, for root itself, and where the system allows no jail;
+    ProgramKilledError where a signal ended the jail that was tried.
     """
     found = _other(user or _USER) if os.geteuid() == 0 else Runner(os.geteuid(), os.getegid())
     status, refused = found.run(Jailed(["/bin/true"], found.user, found.group, [], [], 1 << 30), 60)
+    if status < 0:  # memory that runs out says nothing about what the system allows
+        raise killed("a scratch server's jail", status)
     if status:
         raise ConfigError(
             f"a scratch server cannot be isolated from this machine: the system refuses {refused or 'it'}",

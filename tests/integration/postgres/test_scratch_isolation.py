@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,8 +21,10 @@ import pytest
 from doubles.node import processes
 from doubles.paths import ROOT
 
-from backupd.errors import ConfigError
-from backupd.postgres.scratch.programs import runner
+from backupd.errors import ConfigError, ProgramKilledError
+from backupd.postgres.scratch.cluster import ClusterSpec, scratch_cluster
+from backupd.postgres.scratch.jail import Jailed
+from backupd.postgres.scratch.programs import Runner, find_server, runner
 
 NOBODY = 65534
 SAME = Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
@@ -333,6 +336,21 @@ def test_where_nothing_can_be_isolated_nothing_is_started() -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert "cannot be isolated from this machine: the system refuses unshare: Operation not permitted" in done.stderr
+
+
+def test_a_killed_jail_says_so_and_blames_no_system(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be it the command, or the jail around it: memory that runs out is no reason to change the machine's rules."""
+    jailed = runner("nobody")
+    dying = Jailed(["/bin/sh", "-c", "kill -9 $$"], jailed.user, jailed.group, [], [], 1 << 30)
+    assert jailed.run(dying, 60) == (-signal.SIGKILL, "")
+    monkeypatch.setattr(Runner, "run", lambda *_: (-signal.SIGKILL, ""))
+    with pytest.raises(ProgramKilledError, match="a scratch server's jail was ended by SIGKILL"):
+        runner("nobody")
+    with (
+        pytest.raises(ProgramKilledError, match="the scratch server's initdb was ended by SIGKILL"),
+        scratch_cluster(ClusterSpec(parent, find_server((), 15), jailed, secrets.token_hex(8))),
+    ):
+        pytest.fail("it has no data")
 
 
 def test_the_user_is_one_who_exists_and_is_not_root() -> None:

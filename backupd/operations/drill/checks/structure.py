@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from backupd.errors import SourceError
 from backupd.model.facts import SnapshotFacts, snapshot_facts
 from backupd.model.manifest import SequenceValue
 from backupd.model.report import Check, CheckFinding, CheckName
@@ -17,7 +16,7 @@ from backupd.operations.drill.checks.twin import read_twin
 from backupd.operations.drill.named_findings import without_password
 from backupd.operations.drill.types import Findings
 from backupd.planning.mapping.names import NamePatterns
-from backupd.postgres.client_programs import Client, client, find_programs
+from backupd.postgres.client_programs import Client, client, failure, find_programs
 from backupd.postgres.connect import identifier, resolved
 from backupd.postgres.schema.archive import unpack_entries
 from backupd.postgres.schema.compare import (
@@ -227,7 +226,7 @@ def _large_objects(started: Client, command: list[str] | None) -> Counter[str]:
     ) as process:
         found = object_digests(cast("IO[bytes]", process.stdout).read)
     if process.returncode:
-        raise SourceError(f"pg_dump failed with exit status {process.returncode} on large objects")
+        raise failure("pg_dump", process.returncode, b"")
     return found
 
 
