@@ -146,7 +146,8 @@ class _Drill:
             with self._phase("queue", "starting a server"):
                 server = stack.enter_context(drill_server(environment, found.record.server // 10000))
             try:
-                self._with(server, subject)
+                with subject.history.beside_keepers():
+                    self._with(server, subject)
             finally:
                 self._dispose(server)
 

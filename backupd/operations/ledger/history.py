@@ -4,11 +4,12 @@ about things that are missing there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from backupd.errors import UNSOUND, DamageError, RefusedError
+from backupd.errors import UNSOUND, BusyError, DamageError, ObjectMissingError, RefusedError
 from backupd.model.documents import LedgerHead
 from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName
 from backupd.model.ledger import Event, Verified, in_entries
@@ -16,7 +17,7 @@ from backupd.model.text import counted, parse_stamp
 from backupd.operations.ledger import Book
 from backupd.parallel import in_parallel
 from backupd.planning.incarnations import TenantStates
-from backupd.planning.ledger_facts import absent_on, explain_absences, proven_on, standing_recipients
+from backupd.planning.ledger_facts import Explained, absent_on, explain_absences, proven_on, standing_recipients
 from backupd.planning.verify import Mismatch
 from backupd.repository import layout
 from backupd.repository.ledger import Chain, list_entries, pop_strays, read_chain, why_stray
@@ -100,15 +101,52 @@ def read_ledger(
 
 
 class LedgerHistory:
-    """The explanations that a store's ledger gives for objects and keys that are missing there. For one thread."""
+    """The explanations that a store's ledger gives for objects and keys that are missing there. For one thread.
 
-    def __init__(self, repository: Repository, seen: LedgerReading, store: str | None) -> None:
+    `purged` are segments that count as purged although the ledger does not say so.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        seen: LedgerReading,
+        store: str | None,
+        purged: frozenset[tuple[GenerationId, Pseudonym]] = frozenset(),
+    ) -> None:
         self._repository = repository
         self._seen = seen
         self._store = store
+        self._purged = purged
         self.chain = seen.chain
-        self.explained = explain_absences(self.chain.entries(), store)
+        self.explained = self._explain()
         self._sealed_to = standing_recipients(self.chain.entries(), store) if store is not None else None
+
+    def _explain(self) -> Explained:
+        explained = explain_absences(self.chain.entries(), self._store)
+        return replace(explained, purged=explained.purged | self._purged)
+
+    @contextmanager
+    def beside_keepers(self) -> Iterator[None]:
+        """Turn damage that is found in the block into BusyError where the ledger explains more by then than before it.
+
+        A keeper writes into the ledger before it removes anything; what reads at that time finds it missing.
+        """
+        before = self.explained
+        try:
+            yield
+        except (DamageError, ObjectMissingError) as error:
+            if not self.explains_more(before):
+                raise
+            raise BusyError(
+                "a keeper removed something of the store while it was read",
+                hint="Run it again: what was purged or has expired by now is left out then, and what is still missing "
+                "is damage.",
+            ) from error
+
+    def explains_more(self, before: Explained) -> bool:
+        """Read the entries appended since, and return whether more is explained than was before."""
+        self.refresh()
+        return self.explained != before
 
     def wrongly_sealed(self, keyrings: Iterable[Keyring]) -> list[Mismatch]:
         """Return the keyrings whose recipients are not those that the last rekeying of this store left."""
@@ -152,7 +190,8 @@ class LedgerHistory:
         except UNSOUND:
             return
         if len(chain.links) > len(self.chain.links):
-            self.chain, self.explained = chain, explain_absences(chain.entries(), self._store)
+            self.chain = chain
+            self.explained = self._explain()
             self._sealed_to = standing_recipients(chain.entries(), self._store) if self._store is not None else None
 
 

@@ -77,8 +77,22 @@ def choose(
 ) -> OpenedChoice:
     """Return the snapshot the request means, the keys of its generation, and what of it is restored.
 
-    Raises what `decide` raises, KeyRefusedError, and DamageError also when the ledger is older than the snapshot.
+    A keeper may be at work: as often as something is missing and the ledger has come to explain more, it is obeyed as
+    it is then. Raises what `decide` raises, KeyRefusedError, and DamageError also when the ledger is older than the
+    snapshot.
     """
+    while True:
+        before = history.explained
+        try:
+            return _choose(request, repository, environment, history)
+        except (DamageError, ObjectMissingError):
+            if not history.explains_more(before):
+                raise
+
+
+def _choose(
+    request: RestoreRequest, repository: Repository, environment: RestoreEnvironment, history: LedgerHistory
+) -> OpenedChoice:
     wanted = SnapshotRequest(request.label, request.snapshot, request.member, request.selection)
     generations = GenerationKeys(repository, environment.identity)
     records = _records(wanted, repository, generations, history, environment.trace)

@@ -48,13 +48,16 @@ def restore(
 
     Returns when the database has its final name. `history` is the ledger to obey; None for the store's. Raises
     UsageError when no snapshot fits, RefusedError when the target does not or nothing is left to restore,
-    KeyRefusedError, DamageError, also for a ledger that cannot be followed, the store's errors, SourceError when
-    PostgreSQL refuses something, and BrokenKeysError when rows refer to what is left out.
+    KeyRefusedError, DamageError, also for a ledger that cannot be followed, BusyError when a keeper removed what was
+    needed meanwhile, the store's errors, SourceError when PostgreSQL refuses something, and BrokenKeysError when rows
+    refer to what is left out.
     """
     phases = Phases(environment.clock, environment.trace, request.label)
     with ExitStack() as stack:
         with phases.phase("planning"):
-            choice = choose(request, repository, environment, history or read_history(repository, environment))
+            history = history or read_history(repository, environment)
+            choice = choose(request, repository, environment, history)
+            stack.enter_context(history.beside_keepers())
             stack.enter_context(naming(choice.snapshot))
             contents = stack.enter_context(SnapshotContents(repository, choice, request.readers))
             plan = contents.plan(request.selection, exact=choice.exact)

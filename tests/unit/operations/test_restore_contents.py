@@ -14,11 +14,12 @@ from doubles.stores.small_repository import START, Content, Rows, SmallRepositor
 from fix_regions import Events
 
 from backupd.clock import SystemClock
-from backupd.errors import DamageError, RefusedError, UsageError
+from backupd.errors import BusyError, DamageError, ObjectMissingError, RefusedError, UsageError
 from backupd.model.ids import ObjectName, Pseudonym
 from backupd.model.ledger import ClassExpired
 from backupd.model.tenancy import SegmentName
 from backupd.model.text import stamp
+from backupd.operations.drill.checks.integrity import check_authentic
 from backupd.operations.restore import RestoreEnvironment, RestoreRequest
 from backupd.operations.restore.choose import choose, read_history
 from backupd.operations.restore.contents import SnapshotContents
@@ -218,6 +219,43 @@ def test_keyrings_that_disagree_on_a_name_are_damage(small: SmallRepository) -> 
     other = replace(choice, names={**choice.names, small.pseudonym(ACME): GLOBEX})
     with pytest.raises(DamageError, match="do not agree on the name of segment"):
         read(small, other)
+
+
+def test_a_purge_that_begins_while_a_restore_is_planned_is_obeyed(small: SmallRepository) -> None:
+    """The ledger was read before it: what is missing by then is looked up in it again before it is called damage."""
+    where: list[str] = []
+
+    def purge(method: str, name: str) -> None:
+        if method == "get" and name.startswith("keyrings/") and not where:
+            where.append(name)
+            small.tell(small.purge_began(ACME, LOGS))
+            small.take_out(ACME, LOGS)
+
+    store = HookedStore(small.store, before=purge)
+    choice = chosen(small, store=store)
+    assert where
+    assert choice.purged == 2
+    assert read(small, choice) == expected(SHARED, GLOBEX)
+
+
+def test_what_a_keeper_removes_while_it_is_read_is_no_damage(small: SmallRepository, tmp_path: Path) -> None:
+    """A restore that comes too late for it has to begin again; a drill leaves it out; nothing else is excused."""
+    repository = Repository(small.store, [small.signer.public])
+    environment = RestoreEnvironment(small.identity.secret, SystemClock(), Events(), os.urandom, store="disk")
+    history = read_history(repository, environment)
+    choice = choose(RestoreRequest("app", "latest", Source("nowhere"), "new"), repository, environment, history)
+    small.tell(small.purge_began(GLOBEX))
+    small.take_out(GLOBEX)
+    with pytest.raises(BusyError, match="while it was read") as busy, history.beside_keepers():
+        read(small, choice)
+    assert "Run it again" in busy.value.hint
+
+    assert check_authentic(repository, choice, tmp_path, history=history)[0].verdict == "pass"
+    small.take_out(ACME)
+    (code,) = check_authentic(repository, choice, tmp_path, history=history)[0].findings
+    assert code.code == "object-missing"
+    with pytest.raises((DamageError, ObjectMissingError)), history.beside_keepers():
+        read(small, choice)
 
 
 def test_nothing_is_left_when_everything_was_purged(small: SmallRepository) -> None:

@@ -141,10 +141,9 @@ def _size(task: TableToCompare) -> tuple[int, str, str]:
 def _purged_too(scene: DrillScene, segments: frozenset[Pseudonym]) -> LedgerHistory:
     """Return a history in which these segments are purged, besides what the ledger says."""
     subject = scene.subject
-    history = LedgerHistory(subject.repository, LedgerReading(subject.history.chain, ()), scene.environment.store)
-    places = {(subject.record.generation, segment) for segment in segments}
-    history.explained = replace(history.explained, purged=history.explained.purged | places)
-    return history
+    places = frozenset((subject.record.generation, segment) for segment in segments)
+    reading = LedgerReading(subject.history.chain, ())
+    return LedgerHistory(subject.repository, reading, scene.environment.store, places)
 
 
 def _smallest_tenant(scene: DrillScene) -> _CanaryTenant | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from backupd.errors import UNSOUND, DamageError, ObjectMissingError
 from backupd.model.ids import ObjectName, SnapshotName
 from backupd.model.report import Check, CheckName
+from backupd.model.text import parse_stamp
 from backupd.operations.drill.named_findings import FindingNames
 from backupd.operations.drill.types import Findings
 from backupd.parallel import in_parallel
@@ -26,6 +27,7 @@ from backupd.store.forwarding import ForwardingStore
 
 if TYPE_CHECKING:
     from backupd.operations.drill.types import DrilledSnapshot
+    from backupd.operations.ledger.history import LedgerHistory
     from backupd.operations.restore.opened_choice import OpenedChoice
 
 _THREADS = 8
@@ -38,13 +40,14 @@ def check_records(subject: DrilledSnapshot, names: FindingNames) -> Check:
     findings = Findings(CheckName.RECORDS, names=names)
     repository, history = subject.repository, subject.history
     previous: dict[SnapshotName, SnapshotName | None] = {}
+    unsound: list[SnapshotName] = []
     for generation, name in repository.records():
         previous[name] = None
         findings.examined += 1
         try:
             record = repository.record(name, generation)
         except UNSOUND:
-            findings.each("record-not-believed", [name])
+            unsound.append(name)
             continue
         previous[name] = record.previous
         try:
@@ -53,21 +56,27 @@ def check_records(subject: DrilledSnapshot, names: FindingNames) -> Check:
             findings.each("ledger-not-the-one-seen", [name])
     history.refresh()
     expired = history.explained.expired
+    findings.each("record-not-believed", [name for name in unsound if name not in expired])
     findings.each("record-missing", [before for _, before in broken_links(previous) if before not in expired])
     return findings.check()
 
 
 def check_authentic(
-    repository: Repository, choice: OpenedChoice, scratch: Path, names: FindingNames | None = None
+    repository: Repository,
+    choice: OpenedChoice,
+    scratch: Path,
+    names: FindingNames | None = None,
+    history: LedgerHistory | None = None,
 ) -> tuple[Check, int, int]:
     """Check every section that what was chosen needs: its hash, and every tag in it.
 
     Returns the check, how many sections were read, and their bytes. `scratch` takes sealed bytes while they are opened.
+    With the ledger's history, what a keeper has purged meanwhile may be missing.
     """
     findings = Findings(CheckName.AUTHENTIC, names=names or FindingNames())
     kept = set(choice.segments)
     wanted = [section for (segment, _), section in choice.sections.sections.items() if segment in kept]
-    read = 0
+    read, missing, damaged = 0, list[Section](), list[Section]()
 
     def open_one(section: Section) -> None:
         row = section.row
@@ -89,10 +98,26 @@ def check_authentic(
         try:
             result.result()
         except ObjectMissingError:
-            findings.each("object-missing", [section.where])
+            missing.append(section)
         except UNSOUND:
-            findings.each("object-damaged", [section.where])
+            damaged.append(section)
+    if (missing or damaged) and history is not None:
+        history.refresh()
+    findings.each("object-missing", [one.where for one in missing if not _is_removed(one, choice, history)])
+    findings.each("object-damaged", [one.where for one in damaged if not _is_removed(one, choice, history)])
     return findings.check(), findings.examined, read
+
+
+def _is_removed(section: Section, choice: OpenedChoice, history: LedgerHistory | None) -> bool:
+    """Check whether a keeper may have removed a section since it was chosen, by what the ledger says now."""
+    if history is None:
+        return False
+    explained, record = history.explained, choice.record
+    return (
+        explained.is_purged(record.generation, section.row.segment)
+        or choice.snapshot in explained.expired
+        or explained.is_aged(record.generation, choice.keys.class_of(section.row), parse_stamp(record.exported))
+    )
 
 
 class DamagingStore(ForwardingStore):

@@ -75,7 +75,9 @@ class DrillChecks:
 
     def _authentic(self) -> Check:
         subject = self._scene.subject
-        check, _, _ = integrity.check_authentic(subject.repository, subject.choice, self._scratch, self._scene.names)
+        check, _, _ = integrity.check_authentic(
+            subject.repository, subject.choice, self._scratch, self._scene.names, subject.history
+        )
         return check
 
     def _equality(self) -> Check:
