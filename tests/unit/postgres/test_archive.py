@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from backupd.errors import DamageError, SourceError
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.planning.mapping.names import NamePatterns
-from backupd.postgres.schema.archive import ArchiveReader, join_archive, pack_entry, unpack_entries, with_definition
+from backupd.postgres.schema.archive import (
+    ArchiveReader,
+    divide_by_needs,
+    join_archive,
+    pack_entry,
+    unpack_entries,
+    with_definition,
+)
 from backupd.postgres.schema.dump import only_large_objects
 from backupd.postgres.schema.ownership import divide_archive, divide_globals
 
@@ -95,6 +102,25 @@ def test_packed_entries_come_back(entries: list[tuple[int, bytes]]) -> None:
         if length not in ends:
             with pytest.raises(DamageError):
                 list(unpack_entries(packed[:length]))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_needs_what_is_left_out_is_left_out_too(version: tuple[int, int]) -> None:
+    """And what needs that, however far from it and in whichever file; the rest stays as it was, in its order."""
+    made = [
+        entry(version, 1, "SCHEMA", "s"),
+        entry(version, 2, "VIEW", "over it", "s", needs=(9, 1)),
+        entry(version, 3, "RULE", "on that", "s", needs=(2,)),
+        entry(version, 4, "TABLE", "t", "s", needs=(1,)),
+    ]
+    reader = ArchiveReader(io.BytesIO(archive(version, *made)).read)
+    packed = [pack_entry(one.ordinal, one.raw) for one in reader.entries()]
+    kept, left = divide_by_needs(reader.head, [packed[2] + packed[3], packed[0] + packed[1]])
+    assert [raw for file in kept for _, raw in unpack_entries(file)] == [made[0], made[3]]
+    assert [one.tag for one in left] == ["over it", "on that"]
+    again, none = divide_by_needs(reader.head, kept)
+    assert [raw for file in again for _, raw in unpack_entries(file)] == [made[0], made[3]]
+    assert none == []
 
 
 @given(st.text(max_size=30), st.text(max_size=30), st.sampled_from(VERSIONS))
