@@ -248,6 +248,9 @@ class Book:
             put_entry(self._place.copy, seq, extended.links[-1].data)
         except ObjectExistsError:
             raise _forked("this machine's own copy of the ledger", seq) from None
+        except StoreError:
+            self.chain = extended  # a store has it, whatever this machine can keep
+            raise
         self._pending.remove(seq)
         self.chain = extended
 

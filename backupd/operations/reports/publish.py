@@ -20,6 +20,7 @@ from backupd.errors import (
     ObjectExistsError,
     ObjectMissingError,
     RefusedError,
+    StoreError,
 )
 from backupd.model.ids import DrillId, ObjectHash, ObjectName
 from backupd.model.ledger import Drilled, Event
@@ -115,8 +116,19 @@ def _waiting(drill: DrillId) -> ObjectName:
 
 
 def _published(desk: ReportDesk, report: Report) -> Published:
-    if not _in_ledger(desk, report):
-        desk.book.append(lambda _: [_event(*_signed(desk, report, drill_events(desk.book.chain.entries())))])
+    try:
+        if not _in_ledger(desk, report):
+            desk.book.append(lambda _: [_event(*_signed(desk, report, drill_events(desk.book.chain.entries())))])
+    except StoreError:
+        # Where a store has the entry, what failed is this machine's own folder: what waits there may be gone, too.
+        if _in_ledger(desk, report):
+            _put_everywhere(desk, report)
+        raise
+    return _put_everywhere(desk, report)
+
+
+def _put_everywhere(desk: ReportDesk, report: Report) -> Published:
+    """Put a report, whose entry the ledger has, on every store that can be reached."""
     witnessed = drill_events(desk.book.chain.entries())
     place = next(place for place, event in enumerate(witnessed) if event.drill == report.drill)
     signed, document = _signed(desk, report, witnessed[:place])

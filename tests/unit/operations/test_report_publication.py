@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -163,6 +164,23 @@ def test_cut_off_anywhere_the_next_one_finishes(tmp_path: Path, where: str, afte
         if calls < at:
             break
     assert 2 <= calls < 98
+
+
+@pytest.mark.parametrize("at", ["disk", "attic"])
+def test_a_report_in_the_ledger_is_put_although_the_state_folder_is_gone(machine: Machine, at: str) -> None:
+    """It is nowhere else then: the ledger would tell for good of a report that no store ever gets."""
+    machine.publish(sample(0))
+
+    def removed(method: str, name: str) -> None:
+        if method == "put_new" and name.startswith("ledger/"):
+            shutil.rmtree(machine.folder / machine.own)
+
+    store = HookedStore(machine.store(at), **{"after" if at == "disk" else "before": removed})
+    with pytest.raises(StoreGoneError, match="own' is not there"):  # the fault itself is told
+        machine.publish(sample(1), **{at: store})
+    (machine.folder / machine.own).mkdir()
+    machine.publish(sample(2))
+    clean(machine, 0, 1, 2)
 
 
 def test_two_machines_at_once_make_one_chain(machine: Machine) -> None:
