@@ -214,6 +214,16 @@ User = Annotated[str, _from_text(_form(r"[A-Za-z0-9._@-]{1,64}", "must be a user
 Identifier = Annotated[
     str, _from_text(_form(r"[^\x00]{1,63}", "must be 1 to 63 characters, as PostgreSQL's names are"))
 ]
+KeyStep = Annotated[
+    str,
+    _from_text(
+        _form(
+            r"[^\x00<][^\x00]{0,62}|<[^\x00.]{1,63}\.[^\x00]{1,63}\.[^\x00]{1,63}",
+            "must be 1 to 63 characters, as PostgreSQL's names are, or < with a table and its key, as in "
+            "<public.organisation.settings_id",
+        )
+    ),
+]
 TablePattern = Annotated[
     str, _from_text(_form(r"[^\x00]+\.[^\x00]+", "must be a pattern over schema.table, as in public.session*"))
 ]

@@ -26,6 +26,7 @@ _WRITTEN: dict[Any, str] = {
     fields.Listen: "address:port",
     fields.User: "user",
     fields.Identifier: "identifier",
+    fields.KeyStep: "foreign key",
     fields.TablePattern: "pattern",
     fields.QualifiedTable: "schema.table",
     fields.SignerKey: "public key",

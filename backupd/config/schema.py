@@ -17,6 +17,7 @@ from backupd.config.fields import (
     Host,
     HostKey,
     Identifier,
+    KeyStep,
     Name,
     QualifiedTable,
     RegionLabel,
@@ -262,9 +263,10 @@ class TableSection(ConfigSection):
         default=None,
         description="The column that says whose a row is, where it is another than the one of the database.",
     )
-    path: Annotated[tuple[Identifier, ...], Several] = Field(
+    path: Annotated[tuple[KeyStep, ...], Several] = Field(
         default=(),
-        description="The foreign keys to follow to a table with a tenant: the name of each, or of its only column.",
+        description="The foreign keys to follow to a table with a tenant: the name of each, or of its only column. "
+        "`<schema.table.` before it follows a key of that table backwards, to the row that refers to this one.",
     )
     shared: bool = Field(default=False, description="Whether the rows belong to nobody in particular.")
     data_class: Annotated[Name | None, Field(alias="class")] = Field(

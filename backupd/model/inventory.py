@@ -54,6 +54,10 @@ class ForeignKey:
     """Whether a row is deleted with the one it refers to (ON DELETE CASCADE)."""
     root: str | None = None
     """For a key that a partition has from its partitioned table: the name of the topmost table's key."""
+    single: bool = False
+    """Whether no two rows refer to the same one: a unique index that compares as the key does says so."""
+    backward: bool = False
+    """Whether it is followed from the row that is referred to, to the one that refers to it, which is its `target`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,8 @@ class Gap(StrEnum):
     """Its rule, or its tenants' column, is at fault."""
     SEVERAL = "several"
     """Several ways lead to a tenant, and it takes a person to say which is meant."""
+    REFERRED = "referred to"
+    """No row says whose it is, and another table refers to each one to one."""
     DOUBTFUL = "doubtful"
     """There is a way, and something speaks against it."""
     WAITING = "waiting"

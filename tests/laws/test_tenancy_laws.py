@@ -27,6 +27,7 @@ SCHEMAS = ("public", "t_1", "t_2", "other")
 TABLES = ("a", "b", "c")
 COLUMNS = ("id", "tenant_id", "org", "x", "k1", "k2", "k3")
 CONSTRAINTS = ("k1", "k2", "k3")
+BACKWARD = tuple(f"<{schema}.{table}.k1" for schema in SCHEMAS for table in TABLES)
 
 names = st.builds(TableName, st.sampled_from(SCHEMAS), st.sampled_from(TABLES))
 columns = st.lists(st.sampled_from(COLUMNS), unique=True).map(tuple)
@@ -34,11 +35,12 @@ columns = st.lists(st.sampled_from(COLUMNS), unique=True).map(tuple)
 
 def keys(targets: list[TableName]) -> st.SearchStrategy[tuple[ForeignKey, ...]]:
     key = st.builds(
-        lambda name, target, required: ForeignKey(
-            name, (name,), target, ("id",), ("OPERATOR(pg_catalog.=)",), required
+        lambda name, target, required, single: ForeignKey(
+            name, (name,), target, ("id",), ("OPERATOR(pg_catalog.=)",), required, single=single
         ),
         st.sampled_from(CONSTRAINTS),
         st.sampled_from(targets),
+        st.booleans(),
         st.booleans(),
     )
     return st.lists(key, max_size=3, unique_by=lambda key: key.name).map(tuple)
@@ -85,7 +87,7 @@ rules = st.builds(
         st.sampled_from(("public.*", "*.a", "*", "t_1.b", "other.[bc]", "none.none")), min_size=1, max_size=2
     ).map(tuple),
     column=st.sampled_from((None, "org", "tenant_id", "missing")),
-    path=st.lists(st.sampled_from(CONSTRAINTS), max_size=3).map(tuple),
+    path=st.lists(st.sampled_from((*CONSTRAINTS, *BACKWARD)), max_size=3).map(tuple),
     shared=st.booleans(),
     data_class=st.sampled_from((None, "uploaded", "session", "unknown")),
     null_tenant=st.sampled_from(("refuse", "shared")),
@@ -131,8 +133,16 @@ def test_routes_lead_to_columns_that_exist(tenancy: Tenancy, inventory: Inventor
                 assert column in table.columns
             case ForeignKeyPath(steps, column):
                 for step in steps:
-                    assert step.key in table.foreign_keys
-                    table = tables[step.key.target]
+                    if step.key.backward:
+                        own, table = table, tables[step.key.target]
+                        (forward,) = (key for key in table.foreign_keys if key.name == step.key.name)
+                        assert forward.target in (own.name, *own.parents)
+                        assert (forward.columns, forward.target_columns) == (step.key.target_columns, step.key.columns)
+                        assert forward.single
+                        assert not table.parents
+                    else:
+                        assert step.key in table.foreign_keys
+                        table = tables[step.key.target]
                     assert step.whole == (table.kind is TableKind.PARTITIONED)
                 assert column in table.columns
 

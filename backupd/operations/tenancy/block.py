@@ -50,6 +50,9 @@ def _rule(tables: Iterable[str], way: TenancyWay) -> TableRule:
 
 def _agree(line: TenancyLine) -> bool:
     """Check whether any of several ways will do, as far as rows show."""
+    if line.gap is Gap.REFERRED:
+        meant = [way for way in line.ways if not way.remark]
+        return len(meant) == 1 and bool(line.counted) and meant[0].named == line.counted and not line.apart
     if sum(way.column is not None for way in line.ways) > 1:
         return False  # two tenants in one row, as issuer and acceptor: an empty table says nothing about them
     full = all(way.named in (None, line.counted) for way in line.ways if not way.remark)
@@ -64,7 +67,7 @@ def _shared(lines: Sequence[TenancyLine]) -> Iterator[TableRule]:
 
 def _doubtful(lines: Sequence[TenancyLine]) -> Iterator[str]:
     for line in lines:
-        if line.gap is Gap.RULE or (line.gap in (Gap.SEVERAL, Gap.DOUBTFUL) and not _agree(line)):
+        if line.gap is Gap.RULE or (line.gap in (Gap.SEVERAL, Gap.REFERRED, Gap.DOUBTFUL) and not _agree(line)):
             yield f"{quoted(line.table)[1:-1]}: {line.route}{_disagreement(line)}"
             yield from (f"{proposal(_rule([line.table], way))}{_count(line, way)}" for way in line.ways)
 

@@ -23,7 +23,7 @@ from backupd.model.tenancy import (
 from backupd.operations.backup.region import find_members
 from backupd.operations.tenancy.types import TenancyLine, TenancyReport, TenancyWay
 from backupd.planning.mapping.identity import AMBIGUOUS_CURE
-from backupd.planning.mapping.rules import spelled
+from backupd.planning.mapping.rules import spelled_step
 from backupd.planning.mapping.tables import map_tables, tenant_columns
 from backupd.postgres.connect import Connection, Source, connect, other_database
 from backupd.postgres.settings import SHORT_WAIT, milliseconds
@@ -149,7 +149,7 @@ def _leads(route: Route | None) -> bool:
 
 def _spelled(tables: Mapping[TableName, Table], table: Table, route: ForeignKeyPath) -> Iterator[str]:
     for step in route.steps:
-        yield spelled(table, step.key)
+        yield spelled_step(tables, table, step.key)
         table = tables[step.key.target]
 
 

@@ -135,6 +135,8 @@ def _is_seen(route: Route, own: TableFacts, facts: Mapping[TableName, TableFacts
         key, right = step.key, facts.get(step.key.target)
         if right is None or _unseen(right) is not None or step.whole or key.foreign_code or key.temporal:
             return False
+        if key.backward:  # what refers to a row may come and go, while nothing of the row itself changes
+            return False
         used = [left.column(name) for name in key.columns] + [right.column(name) for name in key.target_columns]
         if set(key.operators) != {_OPERATOR} or not all(map(_is_plain, used)):
             return False

@@ -22,6 +22,9 @@ _PEOPLE = re.compile(
 _CHOSEN = re.compile(r"(current|last|default|preferred|active|selected|previous|next)_.+")
 """Names of columns that say what somebody has chosen, or what comes before and after."""
 
+NULLS = "may be null"
+"""What is said against a key of which nothing else is."""
+
 _FEWEST_PAIRS = 3
 """From so many tables on, the same two columns that lead into one table say who wrote a row."""
 
@@ -80,7 +83,7 @@ class KeyFacts:
             return "compares periods: a row may have several targets"
         if not key.validated:
             return "was never validated, or is not enforced"
-        return self.name_doubt(key) or ("" if key.required else "may be null")
+        return self.name_doubt(key) or ("" if key.required else NULLS)
 
     def name_doubt(self, key: ForeignKey) -> str:
         """Return what the names of a key's columns say against it: it is about who wrote a row, or what was chosen."""

@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from backupd.model.inventory import ForeignKey, Table, TableName
 from backupd.model.tenancy import Column, ForeignKeyPath, Gap, Route, Way
 from backupd.model.text import counted
-from backupd.planning.mapping.keys import KeyFacts
-from backupd.planning.mapping.rules import as_step, joined, onward, spelled
+from backupd.planning.mapping.keys import NULLS, KeyFacts
+from backupd.planning.mapping.referrers import Referrers, backward
+from backupd.planning.mapping.rules import as_step, joined, onward, spelled, spelled_backward
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Undecided:
     keys: tuple[ForeignKey, ...] = ()
     columns: tuple[str, ...] = ()
     """Columns that could, without a key."""
+    referring: tuple[tuple[Table, ForeignKey], ...] = ()
+    """Keys of other tables that could, followed backwards."""
 
 
 class Ownership:
@@ -55,6 +58,7 @@ class Ownership:
         }
         self._ruled = ruled
         self._optional: dict[TableName, ForeignKey] = {}
+        self._referrers = Referrers(tables)
         self.undecided: dict[TableName, Undecided] = {}
         """The tables that are left to a person, or wait for one that is, by their topmost table."""
 
@@ -122,6 +126,9 @@ class Ownership:
                 self.undecided[root] = Undecided(Gap.DOUBTFUL, _no_key(like), columns=like)
         self._open -= self.undecided.keys()
         self._leave_reached()  # what follows these has a way to a tenant, too
+        self._offer_referrers()
+        while self._leave_referred():
+            self._leave_reached()
         for root in sorted(self._open):
             written = [key for key in self._leading(root) if self._leads_to_tenants(key)]
             if written:
@@ -137,6 +144,37 @@ class Ownership:
             like = self._like(root, named - keyed) if one.gap in _BY_KEYS else ()
             if like:
                 self.undecided[root] = replace(one, reason=f"{_no_key(like)}; {one.reason}", columns=like)
+
+    def _offer_referrers(self) -> None:
+        """Show a person, where only doubtful keys were found, the table that refers to each row one to one."""
+        for root, one in self.undecided.items():
+            offered = self._referring(root) if one.gap is Gap.DOUBTFUL and not one.columns else []
+            # What is not mapped itself may wait for this very table.
+            found = [(owner, key) for owner, key in offered if self._end(owner.name) is not None]
+            if found:
+                reason = f"{_told(found)}; {one.reason}"
+                self.undecided[root] = replace(one, gap=Gap.REFERRED, reason=reason, referring=tuple(found))
+
+    def _leave_referred(self) -> bool:
+        """Leave the tables to whose rows mapped ones refer one to one, or ones that wait; return whether any was."""
+        found = {root: keys for root in sorted(self._open) if (keys := self._referring(root))}
+        for root, keys in found.items():
+            self.undecided[root] = Undecided(Gap.REFERRED, _told(keys), referring=tuple(keys))
+        self._open -= found.keys()
+        return bool(found)
+
+    def _referring(self, root: TableName) -> list[tuple[Table, ForeignKey]]:
+        """Return the keys that lead to each row of a table from one row at most, which belongs to a tenant."""
+        if self._keys.pairing(root, self._tenants, loosely=False) is not None or root not in self._tables:
+            return []
+        return [
+            (owner, key)
+            for owner, key in self._referrers.of(self._tables[root])
+            if key.single
+            and owner.name != root
+            and (owner.name == self._tenants or self._is_reached(owner.name))
+            and self._keys.doubt(key) in ("", NULLS)
+        ]
 
     def _like(self, root: TableName, named: set[str]) -> tuple[str, ...]:
         return tuple(sorted(column for column in named if self._tables[root].has(column)))
@@ -186,10 +224,14 @@ class Ownership:
     def _ways(self, root: TableName) -> Iterator[Way]:
         for column in self.undecided[root].columns:
             yield Way(column=column, remark="has no foreign key", route=Column(column))
+        for owner, key in self.undecided[root].referring:
+            end, step = self._end(owner.name), as_step(self._tables, backward(owner, key))
+            led = None if end is None else joined((step,), end)
+            remark = self._keys.doubt(key) or ("" if led else _unsettled(owner.name))
+            yield Way(path=(spelled_backward(owner, key),), remark=remark, route=led)
         for key in self.undecided[root].keys:
             doubt = self._keys.doubt(key)
             route = None
-            unsettled = f"leads to {self._keys.root_of(key.target).dotted}, which is not mapped yet"
             if (end := self._end(key.target)) is not None:
                 step = as_step(self._tables, key)
                 route = onward(step, end)
@@ -197,9 +239,8 @@ class Ownership:
                     yield Way(column=route.column, remark=doubt, route=route)
                     continue
                 route = joined((step,), end)
-            yield Way(
-                path=(spelled(self._tables[root], key),), remark=doubt or ("" if route else unsettled), route=route
-            )
+            remark = doubt or ("" if route else _unsettled(self._keys.root_of(key.target)))
+            yield Way(path=(spelled(self._tables[root], key),), remark=remark, route=route)
 
     def _end(self, target: TableName) -> Route | None:
         """Return the route of a key's target. The tenants' table names tenants even where its own rows are shared."""
@@ -261,6 +302,15 @@ class Ownership:
 
 _BY_KEYS = frozenset({Gap.DOUBTFUL, Gap.SEVERAL})
 """Why a table with keys to what is mapped is left."""
+
+
+def _told(referring: Sequence[tuple[Table, ForeignKey]]) -> str:
+    names = dict.fromkeys(owner.name.dotted for owner, _ in referring)
+    return f"{' and '.join(names)} {'refers' if len(names) == 1 else 'refer'} to each row one to one"
+
+
+def _unsettled(name: TableName) -> str:
+    return f"leads to {name.dotted}, which is not mapped yet"
 
 
 def _no_key(columns: Sequence[str]) -> str:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from functools import cached_property
 
 from backupd.model.inventory import ForeignKey, Table, TableKind, TableName
 from backupd.model.tenancy import Column, ForeignKeyPath, Route, Shared, Step, TableRule, Tenancy, TenancyKind, Tenant
 from backupd.model.text import counted
 from backupd.planning.mapping.names import NamePatterns
+from backupd.planning.mapping.referrers import SIGN, Referrers, backward
 
 _NO_RULE = TableRule(tables=())
 
@@ -72,10 +74,27 @@ class TenancyRules:
         """Return the steps of a table's rule, and the table they lead to. Raises UncoveredError."""
         found = []
         for name in self.of(table).path:
-            step = as_step(self._tables, _named_key(table, name))
+            key = self._backward_key(table, name) if name.startswith(SIGN) else _named_key(table, name)
+            step = as_step(self._tables, key)
             found.append(step)
             table = self._tables[step.key.target]
         return tuple(found), table
+
+    def _backward_key(self, table: Table, name: str) -> ForeignKey:
+        """Return the key by which a rule goes from a row to the one that refers to it. Raises UncoveredError."""
+        found = [
+            (owner, key)
+            for owner, key in self._referrers.of(table)
+            if name in (spelled_backward(owner, key), f"{SIGN}{owner.name.dotted}.{key.name}")
+        ]
+        if len(found) != 1:
+            raise UncoveredError(f"its path names {name!r}, and {counted(len(found), 'foreign key')} of that name")
+        ((owner, key),) = found
+        return backward(owner, _sound(key, name, single=True))
+
+    @cached_property
+    def _referrers(self) -> Referrers:
+        return Referrers(self._tables)
 
 
 def _own_key(table: Table) -> Column:
@@ -125,6 +144,19 @@ def spelled(table: Table, key: ForeignKey) -> str:
     return name if plain and all(name not in (one.name, one.root) for one in table.foreign_keys) else key.name
 
 
+def spelled_backward(owner: Table, key: ForeignKey) -> str:
+    """Return how a rule names a key that it follows backwards: with the table that has it."""
+    return f"{SIGN}{owner.name.dotted}.{spelled(owner, key)}"
+
+
+def spelled_step(tables: Mapping[TableName, Table], table: Table, key: ForeignKey) -> str:
+    """Return how a rule names a step from a table."""
+    if not key.backward:
+        return spelled(table, key)
+    owner = tables[key.target]
+    return spelled_backward(owner, next(one for one in owner.foreign_keys if one.name == key.name))
+
+
 def _named_key(table: Table, name: str) -> ForeignKey:
     """Return the key that a rule means: by its name, the one of its partitioned table, or its only column."""
     by_column = [key for key in table.foreign_keys if key.columns == (name,)]
@@ -134,15 +166,19 @@ def _named_key(table: Table, name: str) -> ForeignKey:
     if not named and len(by_column) > 1:
         raise UncoveredError(f"its path names column {name!r}, which has several foreign keys")
     for key in named or by_column:
-        if key.foreign_code:
-            raise UncoveredError(
-                f"its path names foreign key {name!r}, which compares by a function of a role that is no "
-                "superuser: backups would run it"
-            )
-        if key.temporal:
-            raise UncoveredError(
-                f"its path names foreign key {name!r}, which compares periods: a row may have several "
-                "targets, and so several tenants"
-            )
-        return key
+        return _sound(key, name)
     raise UncoveredError(f"its path names foreign key {name!r}, which is not there")
+
+
+def _sound(key: ForeignKey, name: str, *, single: bool = False) -> ForeignKey:
+    """Return a key that leads a row to one row at most, by PostgreSQL's own code. Raises UncoveredError."""
+    fault = ""
+    if key.foreign_code:
+        fault = "compares by a function of a role that is no superuser: backups would run it"
+    elif key.temporal:
+        fault = "compares periods: a row may have several targets, and so several tenants"
+    elif single and not key.single:
+        fault = "has no unique key over its columns: several rows, and so several tenants, may refer to one row"
+    if fault:
+        raise UncoveredError(f"its path names foreign key {name!r}, which {fault}")
+    return key

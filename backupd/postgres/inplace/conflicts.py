@@ -16,7 +16,8 @@ from backupd.planning.inplace import Conflict, ConflictKind
 from backupd.postgres.connect import Connection, identifier
 from backupd.postgres.inplace.compare import Pair, changed
 from backupd.postgres.inplace.live import Live, LiveTable, Reference, UniqueKey
-from backupd.postgres.inplace.session import matched, staged
+from backupd.postgres.inplace.session import staged
+from backupd.postgres.source.select import matched
 
 
 def key_conflicts(connection: Connection, pair: Pair) -> Iterator[Conflict]:

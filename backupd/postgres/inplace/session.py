@@ -16,11 +16,11 @@ import psycopg
 
 from backupd.clock import Clock
 from backupd.errors import RefusedError
-from backupd.model.inventory import ForeignKey
 from backupd.model.tenancy import Column, ForeignKeyPath, Route, Tenant
 from backupd.postgres.connect import Connection, identifier, literal, qualified, refuse_pooler
 from backupd.postgres.failures import translated
 from backupd.postgres.settings import SHORT_WAIT, copied, milliseconds
+from backupd.postgres.source.select import matched
 
 _PAUSE = 0.5
 """Seconds between two tries, in which nothing is locked."""
@@ -203,12 +203,3 @@ def _led(route: ForeignKeyPath, alias: str, tenant: str) -> str:
         left = right
     conditions.append(_named(left, route.column, tenant))
     return f"SELECT FROM {', '.join(tables)} WHERE {' AND '.join(conditions)}"
-
-
-def matched(key: ForeignKey, referring: str, target: str) -> str:
-    """Return the condition that a row refers to another one, by their aliases."""
-    pairs = zip(key.target_columns, key.operators, key.columns, strict=True)
-    return " AND ".join(
-        f"{target}.{identifier(wanted)} {operator} {referring}.{identifier(column)}"
-        for wanted, operator, column in pairs
-    )

@@ -50,6 +50,19 @@ WHERE c.relkind IN ('r', 'p', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped
 GROUP BY 1
 """  # noqa: S608  # made of constants of this module
 
+_COMPARES_ALIKE = """EXISTS (
+    SELECT FROM ROWS FROM (pg_catalog.unnest(k.conkey), pg_catalog.unnest(k.confkey),
+      pg_catalog.unnest(k.conffeqop), pg_catalog.unnest(k.conpfeqop)) f(own, target, own_equal, equal)
+    JOIN pg_catalog.pg_attribute t ON t.attrelid = k.confrelid AND t.attnum = f.target
+    JOIN pg_catalog.pg_opclass c ON c.oid = i.indclass[n]
+    JOIN pg_catalog.pg_am m ON m.oid = c.opcmethod AND m.amname = 'btree'
+    WHERE f.own = i.indkey[n] AND i.indcollation[n] = t.attcollation AND (
+      SELECT pg_catalog.count(DISTINCT o.amopopr) FROM pg_catalog.pg_amop o
+      WHERE o.amopfamily = c.opcfamily AND o.amopstrategy = 3 AND o.amopopr IN (f.own_equal, f.equal))
+      = CASE WHEN f.own_equal = f.equal THEN 1 ELSE 2 END)"""
+"""Condition that an index `i` compares its column at place `n` as a key `k` does: by the same equality and collation.
+What equals the same value is equal, by all operators of a family."""
+
 _FOREIGN_KEYS = f"""
 SELECT k.conrelid, k.conname, k.confrelid,
   (SELECT pg_catalog.array_agg(a.attname ORDER BY u.place)
@@ -72,7 +85,10 @@ SELECT k.conrelid, k.conname, k.confrelid,
   (WITH RECURSIVE above(name, parent) AS (
     SELECT p.conname, p.conparentid FROM pg_catalog.pg_constraint p WHERE p.oid = k.conparentid
     UNION ALL SELECT p.conname, p.conparentid FROM above b JOIN pg_catalog.pg_constraint p ON p.oid = b.parent)
-   SELECT b.name FROM above b WHERE b.parent = 0)
+   SELECT b.name FROM above b WHERE b.parent = 0),
+  EXISTS (SELECT FROM pg_catalog.pg_index i
+   WHERE i.indrelid = k.conrelid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+     AND NOT EXISTS (SELECT FROM pg_catalog.generate_series(0, i.indnkeyatts - 1) n WHERE NOT {_COMPARES_ALIKE}))
 FROM pg_catalog.pg_constraint k
 WHERE k.contype = 'f' AND NOT EXISTS (
   SELECT FROM pg_catalog.pg_constraint p WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)
@@ -185,7 +201,7 @@ class _Details:
 
 
 def _foreign_key(row: tuple[Any, ...], target: TableName) -> ForeignKey:
-    _, name, _, columns, target_columns, operators, required, validated, temporal, cascades, root = row
+    _, name, _, columns, target_columns, operators, required, validated, temporal, cascades, root, single = row
     return ForeignKey(
         name=name,
         columns=tuple(columns),
@@ -197,6 +213,7 @@ def _foreign_key(row: tuple[Any, ...], target: TableName) -> ForeignKey:
         validated=validated,
         cascades=cascades,
         root=root,
+        single=single and not temporal,
     )
 
 

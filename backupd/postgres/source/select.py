@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from backupd.model.inventory import Table, TableName
+from backupd.model.inventory import ForeignKey, Table, TableName
 from backupd.model.tenancy import Column, ForeignKeyPath, Route
 from backupd.postgres.connect import identifier, literal, qualified
 
@@ -105,15 +105,19 @@ def _joins(route: ForeignKeyPath, alias: str) -> list[str]:
     joins, left = [], "t"
     for number, step in enumerate(route.steps, start=1):
         right, key = f"{alias}{number}", step.key
-        target = _only(key.target, whole=step.whole)
-        pairs = zip(key.target_columns, key.operators, key.columns, strict=True)
-        condition = " AND ".join(
-            f"{right}.{identifier(target_column)} {operator} {left}.{identifier(column)}"
-            for target_column, operator, column in pairs
-        )
-        joins.append(f" LEFT JOIN {target} AS {right} ON {condition}")
+        joins.append(f" LEFT JOIN {_only(key.target, whole=step.whole)} AS {right} ON {matched(key, left, right)}")
         left = right
     return joins
+
+
+def matched(key: ForeignKey, near: str, far: str) -> str:
+    """Return the condition that a key leads from one row to another, by their aliases."""
+    conditions = []
+    for own, operator, other in zip(key.columns, key.operators, key.target_columns, strict=True):
+        here, there = f"{near}.{identifier(own)}", f"{far}.{identifier(other)}"
+        # The operator has the value that is referred to on its left.
+        conditions.append(f"{here} {operator} {there}" if key.backward else f"{there} {operator} {here}")
+    return " AND ".join(conditions)
 
 
 def from_clause(name: TableName, *, whole: bool) -> str:

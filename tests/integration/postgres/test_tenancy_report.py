@@ -12,6 +12,7 @@ from backupd.cli.tenancy_lines import tenancy_lines
 from backupd.errors import SourceBusyError, SourceError, UnmappedError
 from backupd.model.inventory import TableName
 from backupd.model.tenancy import ClassPolicy, Gap, TableRule, Tenancy, TenancyKind
+from backupd.operations.tenancy.block import toml_block
 from backupd.operations.tenancy.report import report_tenancy
 from backupd.operations.tenancy.types import TenancyLine
 from backupd.postgres.connect import Source
@@ -70,6 +71,38 @@ def test_rows_that_are_shared_for_want_of_a_tenant_are_told_and_stop_nothing(not
     assert "without a tenant: public.note: 1 of 3 rows, which are shared" in told(notes, shared)
     strict = by_table(TableRule(("*.note",), column="tenant", null_tenant="refuse"), null_tenant="shared")
     assert [name for name, line in lines(notes, strict).items() if not line.settled] == ["public.note"]
+
+
+def test_a_rule_for_rows_that_are_referred_to_one_to_one_is_printed_where_each_row_has_an_owner(
+    server: Server, make_database: Callable[..., Database]
+) -> None:
+    """Where one has none, or there are no rows, it is for a person to say."""
+    database = make_database(server)
+    database.sql(
+        "CREATE TABLE settings (id int PRIMARY KEY)",
+        "CREATE TABLE empty (id int PRIMARY KEY)",
+        "CREATE TABLE tenant (id int PRIMARY KEY, settings int NOT NULL UNIQUE REFERENCES settings,"
+        " empty int UNIQUE REFERENCES empty)",
+        "INSERT INTO settings VALUES (7), (8)",
+        "INSERT INTO tenant VALUES (1, 7, NULL), (2, 8, NULL)",
+    )
+    printed = toml_block("be", report_tenancy("app", Source(database.conninfo), by_table()))[1:]
+    rule = '{ match = ["public.settings"], path = ["<public.tenant.settings"] },'
+    assert printed == [
+        "tables = [",
+        f"  {rule}",
+        "  # public.empty: public.tenant refers to each row one to one",
+        '  # { match = ["public.empty"], path = ["<public.tenant.empty"] },  # may be null; 0 of 0 rows',
+        "]",
+    ]
+    database.sql("INSERT INTO settings VALUES (9)")
+    printed = toml_block("be", report_tenancy("app", Source(database.conninfo), by_table()))
+    assert f"  # {rule}  # 2 of 3 rows" in printed
+    ruled = by_table(
+        TableRule(("*.settings",), path=("<public.tenant.settings",)), TableRule(("*.empty",), shared=True)
+    )
+    line = lines(database, ruled)["public.settings"]
+    assert (line.route, line.without, line.counted) == ("path <public.tenant.settings > id", 1, 3)
 
 
 def test_a_large_table_is_sampled_and_that_is_said(

@@ -144,6 +144,80 @@ def test_keys_of_several_columns_are_followed_whole(server: Server, make_databas
     assert [tenant for tenant, _ in routed(database, tenancy, "note")] == ["11", "21", "12"]
 
 
+OWNED = (
+    "CREATE TABLE settings (id int PRIMARY KEY, said text)",
+    "CREATE TABLE org (id int PRIMARY KEY, settings int NOT NULL UNIQUE REFERENCES settings)",
+    "CREATE TABLE look (id int PRIMARY KEY) PARTITION BY RANGE (id)",
+    "CREATE TABLE look_1 PARTITION OF look FOR VALUES FROM (0) TO (100)",
+    "CREATE TABLE team (org int NOT NULL REFERENCES org, look int UNIQUE REFERENCES look)",
+    "INSERT INTO settings SELECT g, 's' || g FROM generate_series(1, 4) g",
+    "INSERT INTO org VALUES (11, 2), (12, 1), (13, 4)",
+    "INSERT INTO look SELECT generate_series(1, 3)",
+    "INSERT INTO team VALUES (11, 3), (11, 1), (12, NULL), (13, NULL)",
+)
+
+
+def by_org(*rules: TableRule, **more: object) -> Tenancy:
+    return Tenancy(TenancyKind.COLUMN, table=TableName("public", "org"), rules=rules, classes=CLASSES, **more)
+
+
+def test_rows_that_their_owner_refers_to_one_to_one_are_its_own(
+    server: Server, region: Region, make_database: Callable[..., Database]
+) -> None:
+    """Each goes to the tenant whose row refers to it; one that nobody refers to is nobody's, in any order of rows."""
+    database = make_database(server)
+    database.sql(*OWNED)
+    rules = (
+        TableRule(("*.settings",), path=("<public.org.settings",)),
+        TableRule(("*.look",), path=("<public.team.look",)),
+    )
+    tenancy = by_org(*rules, null_tenant="shared")
+    assert routed(database, tenancy, "settings") == [
+        ("12", "1\ts1"),
+        ("11", "2\ts2"),
+        ("\\N", "3\ts3"),
+        ("13", "4\ts4"),
+    ]
+    assert routed(database, tenancy, "look_1") == [("11", "1"), ("\\N", "2"), ("11", "3")]
+    region.tenancy = tenancy
+    found = look(region.repository, region.backup(database).snapshot, region.identity.secret)
+    assert found.rows("public.settings") == {None: ["3\ts3"], "11": ["2\ts2"], "12": ["1\ts1"], "13": ["4\ts4"]}
+    database.sql("UPDATE org SET settings = 3 WHERE id = 12")
+    found = look(region.repository, region.backup(database).snapshot, region.identity.secret)
+    assert found.rows("public.settings") == {None: ["1\ts1"], "11": ["2\ts2"], "12": ["3\ts3"], "13": ["4\ts4"]}
+
+
+def test_only_a_unique_index_that_compares_as_the_key_does_says_that_rows_have_one_owner(
+    pg15: Server, make_database: Callable[..., Database]
+) -> None:
+    """A partial one, one over an expression, or by another collation leaves room for two rows of two tenants."""
+    database = make_database(pg15)
+    database.sql(
+        "CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
+        "CREATE TABLE item (id int PRIMARY KEY, code text UNIQUE, plain text UNIQUE, blind text COLLATE blind UNIQUE,"
+        " big bigint UNIQUE, UNIQUE (id, code))",
+        "CREATE TABLE yes (a int UNIQUE REFERENCES item, b int UNIQUE REFERENCES item (big), c text UNIQUE DEFERRABLE"
+        " REFERENCES item (code), d varchar(9) UNIQUE REFERENCES item (plain), e int UNIQUE, f text,"
+        " FOREIGN KEY (e, f) REFERENCES item (id, code))",
+        "CREATE TABLE no (a int REFERENCES item, b int REFERENCES item, c text REFERENCES item (code),"
+        ' d text COLLATE "C" UNIQUE REFERENCES item (blind), e int, f text,'
+        " FOREIGN KEY (e, f) REFERENCES item (id, code), UNIQUE (e, f, a))",
+        "CREATE UNIQUE INDEX ON no (a) WHERE a > 0",
+        "CREATE UNIQUE INDEX ON no (abs(b))",
+        "CREATE UNIQUE INDEX ON no (c COLLATE blind)",
+        "INSERT INTO item VALUES (1, 'x', 'x', 'zoé', 1)",
+        "INSERT INTO no (d) VALUES ('Zoé'), ('ZOÉ')",
+    )
+    with connect(Source(database.conninfo)) as connection:
+        tables = {table.name.table: table for table in read_inventory(connection).tables}
+    assert {key.columns: key.single for key in tables["yes"].foreign_keys} == dict.fromkeys(
+        [("a",), ("b",), ("c",), ("d",), ("e", "f")], True
+    )
+    assert {key.columns: key.single for key in tables["no"].foreign_keys} == dict.fromkeys(
+        [("a",), ("b",), ("c",), ("d",), ("e", "f")], False
+    )
+
+
 def test_a_partitioned_target_is_read_with_its_partitions_and_an_inherited_one_without(
     server: Server, make_database: Callable[..., Database]
 ) -> None:
