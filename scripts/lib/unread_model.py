@@ -49,7 +49,7 @@ def _round(server: postgres.Server, seed: int, steps: int, *, crashes: bool) -> 
     figures = model.figures
     read = ", ".join(f"{count} because {reason}" for reason, count in figures.read.most_common())
     taken = f"{figures.taken} extents taken over and the same, {figures.together} read together"
-    return f"{figures.backups} backups, {taken}; read: {read}"
+    return f"{figures.backups} backups, {figures.as_before} that read nothing, {taken}; read: {read}"
 
 
 if __name__ == "__main__":

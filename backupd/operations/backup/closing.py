@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from backupd.model.ids import Pseudonym
 from backupd.model.manifest import Entry, FileEntry, RowsEntry
-from backupd.model.ranges import to_ranges
+from backupd.model.tenancy import STRUCTURE
 from backupd.operations.backup.generation import digest
+from backupd.operations.backup.needed import SectionsNeeded, remembered
 from backupd.repository.manifests import encode_entries
 from backupd.rows.protocol import Closing
 
 if TYPE_CHECKING:
-    from backupd.model.documents import PackRef
     from backupd.operations.backup.collect import Collector, RunTarget
     from backupd.operations.backup.entries import SegmentEntries
+    from backupd.repository.state.extents import RememberedSnapshot
     from backupd.repository.state.index import Index, IndexedSection
 
 _PAGE = 512
@@ -29,8 +29,17 @@ _BEHIND_ALL = Pseudonym(chr(0x10FFFF))
 class SegmentClosing:
     """The last step of reading: from what was read to manifests, and from these to the sections of the snapshot."""
 
-    def __init__(self, contents: SegmentEntries, collector: Collector, target: RunTarget, workers: int) -> None:
+    def __init__(
+        self,
+        contents: SegmentEntries,
+        collector: Collector,
+        target: RunTarget,
+        workers: int,
+        unchanged: RememberedSnapshot | None = None,
+    ) -> None:
+        """`unchanged` is what the last snapshot needs of everything but structure, where all of that is as it was."""
         self._contents = contents
+        self._unchanged = unchanged
         self._collector = collector
         self._target = target
         self._workers = workers
@@ -42,7 +51,10 @@ class SegmentClosing:
     def closings(self) -> Iterator[tuple[int, Closing]]:
         """Yield what the workers have to end, each with the worker's number. May be called once."""
         contents, collector = self._contents, self._collector
-        for segment in sorted(collector.spans.segments | contents.named.keys()):
+        segments: Iterable[Pseudonym] = collector.spans.segments | contents.named.keys()
+        if self._unchanged is not None:
+            segments = filter(self._is_structure, segments)
+        for segment in sorted(segments):
             read = collector.spans.of(segment)
             entries = contents.entries(segment, read)
             if entries:
@@ -67,22 +79,28 @@ class SegmentClosing:
         for worker in added - {owner}:
             yield worker, Closing(segment, b"", data_class, tenant)
 
-    def needed(self) -> SectionsNeeded:
-        """Return what the snapshot needs, once all packs of the run are published.
+    def _is_structure(self, segment: Pseudonym) -> bool:
+        data_class, _ = self._contents.named.get(segment, ("", None))
+        return data_class == STRUCTURE
+
+    def needed(self) -> tuple[SectionsNeeded, SectionsNeeded]:
+        """Return what the snapshot needs, once all packs of the run are published: all but structure, and structure.
 
         Raises LookupError when a manifest refers to a section that was never published.
         """
-        found = SectionsNeeded(len(self._needs))
+        rows = SectionsNeeded() if self._unchanged is None else remembered(self._unchanged)
+        structure = SectionsNeeded()
         segments = list(self._needs)
         for at in range(0, len(segments), _PAGE):
             page = segments[at : at + _PAGE]
-            rows = self._target.index.sections(page[0], page[-1])
+            known = self._target.index.sections(page[0], page[-1])
             for segment in page:
-                self._add(found, segment, rows.get(segment, {}))
-        return found
+                self._add(structure if self._is_structure(segment) else rows, segment, known.get(segment, {}))
+        return rows, structure
 
     def _add(self, found: SectionsNeeded, segment: Pseudonym, rows: Mapping[int, IndexedSection]) -> None:
         numbers = self._needs[segment]
+        found.segments += 1
         own = numbers[0] or self._collector.manifests[segment]
         for number in {own, *numbers[1:]}:
             row = rows[number]
@@ -103,35 +121,6 @@ class _KnownManifests:
             self._page = self._index.manifests(segment, _PAGE)
             self._last = max(self._page) if len(self._page) == _PAGE else _BEHIND_ALL
         return self._page.get(segment)
-
-
-@dataclass(slots=True)
-class SectionsNeeded:
-    """The sections that a snapshot needs, by the index's number of their pack."""
-
-    segments: int
-    manifests: dict[int, array[int]] = field(default_factory=dict)
-    others: dict[int, array[int]] = field(default_factory=dict)
-    size: int = 0
-    """Bytes of all of them."""
-
-    def add(self, pack: int, place: int, length: int, *, manifest: bool) -> None:
-        """Add one section, which must not be added twice."""
-        kind = self.manifests if manifest else self.others
-        kind.setdefault(pack, array("I")).append(place)
-        self.size += length
-
-    def packs_needed(self) -> set[int]:
-        """Return the index's numbers of the packs."""
-        return self.manifests.keys() | self.others.keys()
-
-    def packs(self, index: Index) -> list[PackRef]:
-        """Return the record's list of packs."""
-        names = index.packs()
-        return sorted(
-            (names[pack].sha256, to_ranges(self.manifests.get(pack, ())), to_ranges(self.others.get(pack, ())))
-            for pack in self.packs_needed()
-        )
 
 
 def _referred(entries: Sequence[Entry]) -> set[int]:

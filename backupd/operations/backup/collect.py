@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -140,6 +140,10 @@ class Collector:
             placed += rows
             size += count
         self.tallies[done.task] = TaskTally(done.rows, placed, left_out, size)
+
+    def as_before(self, tallies: Mapping[int, TaskTally]) -> None:
+        """Take tasks over whose segments are all as an earlier snapshot has them: nobody asks for their spans."""
+        self.tallies |= tallies
 
     def advanced(self, counters: Advanced) -> None:
         self.read += counters.read

@@ -108,7 +108,7 @@ def read_database(
                 exported, mapping, inventory, names, collector, facts, job.tenancy.kind, tables, unread, files, seconds
             )
             _check_sums(reading)
-            closing = SegmentClosing(SegmentEntries(reading, onto), collector, onto, len(setups))
+            closing = SegmentClosing(SegmentEntries(reading, onto), collector, onto, len(setups), unread.unchanged)
             pool.close_segments(closing.closings())
             pool.finish()
     return reading, closing

@@ -19,7 +19,7 @@ from backupd.model.answers import BackupReport
 from backupd.model.documents import HANDED, MARK, MOST_HANDED, Record, Totals
 from backupd.model.ids import RegionName, RunId, SnapshotName
 from backupd.model.text import counted, stamp
-from backupd.operations.backup.closing import SectionsNeeded, SegmentClosing
+from backupd.operations.backup.closing import SegmentClosing
 from backupd.operations.backup.collect import RunTarget
 from backupd.operations.backup.generation import (
     LedgerStanding,
@@ -32,6 +32,7 @@ from backupd.operations.backup.generation import (
 )
 from backupd.operations.backup.keyrings import RunKeyrings
 from backupd.operations.backup.last_times import LastTimes, keep_last_times, read_last_times
+from backupd.operations.backup.needed import SectionsNeeded
 from backupd.operations.backup.read import held_source, read_database
 from backupd.operations.backup.source_content import Reading
 from backupd.operations.backup.stored_objects import Ground, HoldingsWatch, settle
@@ -154,12 +155,13 @@ def _publish(
     phases = Phases(node.clock, node.trace, context.job.label)
     with phases.phase(PUBLISHING, waiting or None, expected=expected):
         context.uploader.drain(lambda: _say_what_is_left(context, phases, waiting))
-        needed = closing.needed()
+        rows, structure = closing.needed()
+        needed = rows.with_those(structure)
         context.still_marked()
         watch.check(needed.packs_needed())
         record = _record(context, reading, needed)
         snapshot = _publish_record(context, record)
-        reading.unread.published()
+        reading.unread.published(reading.collector.tallies, rows)
     keep_last_times(node.state, context.job.label, LastTimes(reading.held_seconds, phases.seconds()))
     return BackupReport(
         snapshot=snapshot,

@@ -12,15 +12,17 @@ import hmac
 import struct
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from backupd.errors import RefusedError
 from backupd.model.answers import UnreadAnswer
 from backupd.model.inventory import Inventory, Table, TableName
 from backupd.model.text import counted
+from backupd.operations.backup.collect import TaskTally
 from backupd.operations.backup.generation import keyed_tag
 from backupd.operations.backup.ways import Ways
 from backupd.planning.incremental.extents import form, identity, why_led_elsewhere, why_never, why_read
@@ -29,6 +31,7 @@ from backupd.planning.incremental.waypoints import WayChange, Waypoint, is_worth
 from backupd.planning.incremental.window import find_window, next_base
 from backupd.postgres.connect import connect
 from backupd.postgres.failures import translated
+from backupd.postgres.schema.dump import has_large_objects
 from backupd.postgres.settings import TEXT
 from backupd.postgres.source.exported import Holder, connect_beside
 from backupd.postgres.source.wal_summaries import (
@@ -40,12 +43,13 @@ from backupd.postgres.source.wal_summaries import (
     read_table_facts,
 )
 from backupd.postgres.source.waypoints import Seeds
-from backupd.repository.state.extents import AuditState, LastUnread, RememberedExtent
+from backupd.repository.state.extents import AuditState, LastUnread, RememberedExtent, RememberedSnapshot
 from backupd.rows.protocol import BytesTask, TaskDone, unpack_span
 from backupd.trace import Warned
 
 if TYPE_CHECKING:
     from backupd.operations.backup.collect import Collector, RunTarget
+    from backupd.operations.backup.needed import SectionsNeeded
     from backupd.operations.backup.tasks import FileTask, TableTask
     from backupd.operations.backup.types import BackupJob, Node
     from backupd.postgres.connect import Source
@@ -109,8 +113,12 @@ class Unread:
         self._routing = self._place([job.label, *_routing(onto.names)]).hex()
         self._places: dict[int, bytes] = {}
         """The identity of each extent that is read and may be remembered, by its task."""
+        self._all: dict[int, bytes] = {}
+        """The same of every extent, by its task; without those that are read always."""
         self._compared: dict[int, tuple[bytes, ExtentDifference]] = {}
         """The extents that an audit compares, by their tasks."""
+        self._always = False
+        """Whether something is read however little has changed."""
         self._next: Base | None = None
         self._reasons: Counter[Reason] = Counter()
         self._taken = self._blocks = 0
@@ -118,6 +126,10 @@ class Unread:
         self._audit: AuditState = self._memory.audit(job.label)
         self._reason: Reason | None = None
         self._told = False
+        self._rows_alone = False
+        """Whether the database has nothing but rows and structure: then what its rows need may be remembered as one."""
+        self.unchanged: RememberedSnapshot | None = None
+        """What the last snapshot needs of everything but structure, where all extents are as they were."""
 
     @property
     def remembers(self) -> bool:
@@ -147,6 +159,7 @@ class Unread:
         by_oid = {table.oid: table.name for table in inventory.tables}
         with translated():
             found = read_table_facts(holder.connection, by_oid)
+            self._rows_alone = not has_large_objects(holder.connection)
         mode = self._mode()
         self._reason = changes if isinstance(changes, Reason) else mode
         if mode is Reason.DISTRUSTED:
@@ -170,6 +183,8 @@ class Unread:
         left = []
         extents = [self._extent(task, decisions) for task in tasks]
         led = self._led(extents, decisions)
+        if self._as_before(extents, led, decisions, collector):
+            return []
         with self._onto.index.transaction():
             for extent in extents:
                 reason = self._why(extent, decisions, led, collector)
@@ -183,14 +198,43 @@ class Unread:
         table, mapped, facts, changes = task.table, task.mapped, decisions.facts, decisions.changes
         never = why_never(table, mapped, facts)
         if never is not None:
+            self._always = True
             return _Extent(task, None, never)
         # Whatever is read this time may be taken over the next time.
         place = self._place(identity(self._reading(task), mapped, table, facts))
-        self._places[task.copy.task] = place
+        self._places[task.copy.task] = self._all[task.copy.task] = place
         if isinstance(changes, Reason):
             return _Extent(task, place, changes)
         remembered = self._memory.has(place)
         return _Extent(task, place, why_read(task.extent, facts[table.name], changes, remembered=remembered))
+
+    def _as_before(
+        self, extents: Sequence[_Extent], led: Mapping[Waypoint, WayChange], decisions: Decisions, collector: Collector
+    ) -> bool:
+        """Take all extents over at once, where none is to be read: no segment is looked into, however many there are.
+
+        Returns whether that was possible.
+        """
+        if not self._rows_alone or decisions.mode is not None or any(extent.reason is not None for extent in extents):
+            return False
+        for extent in extents:
+            changes = [led.get(waypoint, WayChange.UNKNOWN) for waypoint in waypoints(extent.task.mapped.route)]
+            if why_led_elsewhere(changes, homeless=True) is not None:
+                return False
+        found, order = self._memory.snapshot(self._database), self._order()
+        if found is None or found.places != self._digest(order):
+            return False
+        self.unchanged = found
+        collector.as_before({task: TaskTally(*tally) for task, tally in zip(order, found.tallies, strict=True)})
+        self._taken, self._blocks = len(extents), sum(extent.task.blocks for extent in extents)
+        return True
+
+    def _order(self) -> list[int]:
+        """Return the tasks of all extents in the order of their identities."""
+        return sorted(self._all, key=self._all.__getitem__)
+
+    def _digest(self, order: Sequence[int]) -> bytes:
+        return hashlib.sha256(b"".join(self._all[task] for task in order)).digest()
 
     def _led(self, extents: Sequence[_Extent], decisions: Decisions) -> dict[Waypoint, WayChange]:
         """Return what became of the rows that lead others to their tenants."""
@@ -270,12 +314,19 @@ class Unread:
                 self._differences.append(compared[1])
         self._memory.note(self._database, place, done.rows, done.spans)
 
-    def published(self) -> None:
-        """Remember what this run has read and taken over; its record is published."""
+    def published(self, tallies: Mapping[int, TaskTally], needed: SectionsNeeded) -> None:
+        """Remember what this run has read and taken over; its record is published.
+
+        `needed` is what it needs of everything but structure.
+        """
         self._note_last()
         if self._next is None:
             return
-        self._memory.remember(self._database, msgspec.msgpack.encode(self._next))
+        base = msgspec.msgpack.encode(self._next)
+        if self.unchanged is not None:
+            self._memory.remember_all(self._database, base, replace(self.unchanged, base=base))
+        else:
+            self._memory.remember(self._database, base, self._snapshot(base, tallies, needed))
         now = self._node.clock.now().timestamp()
         if self._differences:
             self._memory.set_audit(self._job.label, AuditState(now, distrusted=True))
@@ -284,6 +335,16 @@ class Unread:
             # Comparing without a difference ends a distrust only where a person asked for it.
             distrusted = self._audit.distrusted and not (self._job.audit_now and self._compared)
             self._memory.set_audit(self._job.label, AuditState(now, distrusted))
+
+    def _snapshot(
+        self, base: bytes, tallies: Mapping[int, TaskTally], needed: SectionsNeeded
+    ) -> RememberedSnapshot | None:
+        """Return what the next run takes over if nothing changes; None where something is read always."""
+        if not self._rows_alone or self._always:
+            return None
+        order = self._order()
+        some = [astuple(tallies[task]) for task in order]
+        return RememberedSnapshot(base, self._digest(order), some, needed.segments, needed.by_pack(), needed.size)
 
     def _note_last(self) -> None:
         """Note what `status` says, and whether people know of an obstacle already."""

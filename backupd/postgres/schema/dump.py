@@ -65,13 +65,18 @@ def dump_globals(client: Client, connection: Connection, names: NamePatterns) ->
     return divide_globals(found.decode(errors="surrogateescape"), names, unsaid)
 
 
+def has_large_objects(connection: Connection) -> bool:
+    """Check whether the database has any."""
+    return connection.execute(_LARGE_OBJECTS).fetchone() == (True,)
+
+
 def large_objects_command(client: Client, connection: Connection, exported: ExportedSnapshot) -> list[str] | None:
     """Return the command that writes the large objects as a custom archive; None when there are none.
 
     The archive has their owners, privileges and comments, too, and nothing else. The program runs under
     `client.environment`; its exit status must be 0.
     """
-    if connection.execute(_LARGE_OBJECTS).fetchone() != (True,):
+    if not has_large_objects(connection):
         return None
     only = ("--data-only", "--blobs", "--exclude-table=*.*")
     return filtered(client.command("pg_dump", "-Fc", "-Z0", *only, _WAIT, _snapshot(exported)))

@@ -61,8 +61,31 @@ class RememberedWay(msgspec.Struct, frozen=True, array_like=True):
     sums: list[tuple[int, int, int]]
 
 
+class RememberedSnapshot(msgspec.Struct, frozen=True, array_like=True):
+    """All that a snapshot needs apart from its structure, for a run that finds none of its extents changed.
+
+    Each extent's rows are in many segments: who has every extent as it was need not look into any of them.
+    """
+
+    base: bytes
+    """The base that was remembered with it: with another one it is another run's."""
+    places: bytes
+    """Digest of the identities of all its extents."""
+    tallies: list[tuple[int, int, int, int]]
+    """Rows and bytes of each extent, in the order of their identities."""
+    segments: int
+    packs: list[tuple[int, list[int], list[int]]]
+    """The index's number of every pack, with the places of manifests and of other sections in it, as ranges."""
+    size: int
+    """Bytes of these sections."""
+
+    def __repr__(self) -> str:
+        return "RememberedSnapshot()"
+
+
 _decode = msgspec.msgpack.Decoder(RememberedExtent).decode
 _decode_way = msgspec.msgpack.Decoder(RememberedWay).decode
+_decode_snapshot = msgspec.msgpack.Decoder(RememberedSnapshot).decode
 
 
 class ExtentMemory:
@@ -90,11 +113,12 @@ class ExtentMemory:
         return self._found(place, _decode_way)
 
     def _found(self, place: bytes, decode: Callable[[bytes], _Remembered]) -> _Remembered | None:
-        row = self._file.row("SELECT spans FROM extents WHERE place = ?", place)
-        try:
-            return None if row is None else decode(decompress(row[0], _LARGEST))
-        except (DamageError, msgspec.MsgspecError):
-            return None
+        return _decoded(self._file.row("SELECT spans FROM extents WHERE place = ?", place), decode)
+
+    def snapshot(self, database: bytes) -> RememberedSnapshot | None:
+        """Return what the snapshot needs whose extents are remembered; None when that is not remembered."""
+        found = _decoded(self._file.row("SELECT state FROM snapshots WHERE database = ?", database), _decode_snapshot)
+        return found if found is not None and found.base == self.base(database) else None
 
     def begin(self, database: bytes) -> None:
         """Forget what a run of the database that did not end has noted."""
@@ -116,7 +140,7 @@ class ExtentMemory:
         data = self._compressor.compress(_encode(found))
         self._file.write("INSERT OR REPLACE INTO extents_read VALUES (?, ?, ?)", place, database, data)
 
-    def remember(self, database: bytes, base: bytes) -> None:
+    def remember(self, database: bytes, base: bytes, snapshot: RememberedSnapshot | None = None) -> None:
         """Remember exactly the extents that this run has kept and noted; its snapshot is published."""
         with self._file.transaction():
             self._file.write(
@@ -124,19 +148,31 @@ class ExtentMemory:
                 "WHERE spans IS NULL)",
                 database,
             )
-            self._file.write(
-                "INSERT OR REPLACE INTO extents SELECT place, database, spans FROM extents_read "
-                "WHERE database = ? AND spans IS NOT NULL",
-                database,
-            )
-            self._file.write("INSERT OR REPLACE INTO readings VALUES (?, ?)", database, base)
-            self._file.write("DELETE FROM extents_read WHERE database = ?", database)
+            self._remember(database, base, snapshot)
+
+    def remember_all(self, database: bytes, base: bytes, snapshot: RememberedSnapshot) -> None:
+        """Remember what this run has noted beside the extents of the run before, all of which it took over."""
+        with self._file.transaction():
+            self._remember(database, base, snapshot)
+
+    def _remember(self, database: bytes, base: bytes, snapshot: RememberedSnapshot | None) -> None:
+        self._file.write(
+            "INSERT OR REPLACE INTO extents SELECT place, database, spans FROM extents_read "
+            "WHERE database = ? AND spans IS NOT NULL",
+            database,
+        )
+        self._file.write("INSERT OR REPLACE INTO readings VALUES (?, ?)", database, base)
+        self._file.write("DELETE FROM extents_read WHERE database = ?", database)
+        self._file.write("DELETE FROM snapshots WHERE database = ?", database)
+        if snapshot is not None:
+            data = self._compressor.compress(_encode(snapshot))
+            self._file.write("INSERT INTO snapshots VALUES (?, ?)", database, data)
 
     def forget(self, database: bytes) -> None:
         """Forget a database's extents: its next backup reads everything."""
         with self._file.transaction():
-            for table in ("extents", "extents_read", "readings"):
-                self._file.write(f"DELETE FROM {table} WHERE database = ?", database)  # noqa: S608  # of three constants
+            for table in ("extents", "extents_read", "readings", "snapshots"):
+                self._file.write(f"DELETE FROM {table} WHERE database = ?", database)  # noqa: S608  # of four constants
 
     def audit(self, label: str) -> AuditState:
         """Return what audits found for a database, by its configured label."""
@@ -167,6 +203,14 @@ class ExtentMemory:
     def set_extent_blocks(self, tag: bytes, blocks: int) -> None:
         """Remember the blocks of a table's extents, so that later runs divide it at the same places."""
         self._file.write("INSERT OR REPLACE INTO grids VALUES (?, ?)", tag, blocks)
+
+
+def _decoded(row: tuple[bytes] | None, decode: Callable[[bytes], _Remembered]) -> _Remembered | None:
+    """Return a row's one value as `decode` reads it; None where there is none, or it is damaged."""
+    try:
+        return None if row is None else decode(decompress(row[0], _LARGEST))
+    except (DamageError, msgspec.MsgspecError):
+        return None
 
 
 def unread_states(folder: Path) -> dict[str, tuple[LastUnread, AuditState]]:

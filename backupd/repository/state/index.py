@@ -27,7 +27,7 @@ from backupd.repository.state.index_file import (
 from backupd.repository.state.run_state import RunState
 from backupd.trace import NoTrace, Trace
 
-_OF_EXTENTS = ("grids", "readings", "extents", "extents_read")
+_OF_SECTIONS = ("readings", "snapshots", "extents", "extents_read")
 """Tables whose rows rely on sections of the generation."""
 
 
@@ -145,7 +145,8 @@ class Index:
             "definitions",
             "recipients",
             "tenant_keys",
-            *_OF_EXTENTS,
+            "grids",
+            *_OF_SECTIONS,
         ]
         if known is None or known.repository != generation.repository:
             tables.append("records")
@@ -263,8 +264,8 @@ class Index:
         rows = self._file.rows(f"SELECT id, pseudonym, number, ids FROM sections WHERE {where}", *values)  # noqa: S608 - no input in it
         if rows:
             # Extents refer to sections by numbers, which may be given anew.
-            for table in ("readings", "extents", "extents_read"):
-                self._file.write(f"DELETE FROM {table}")  # noqa: S608 - one of three constants
+            for table in _OF_SECTIONS:
+                self._file.write(f"DELETE FROM {table}")  # noqa: S608 - one of four constants
         for section, pseudonym, number, ids in rows:
             self._file.write("DELETE FROM segments WHERE pseudonym = ? AND number = ?", pseudonym, number)
             self._file.database.executemany(

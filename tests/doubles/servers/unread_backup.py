@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +24,8 @@ from backupd.model.answers import UnreadAnswer
 from backupd.model.ids import GenerationId, RegionName, RepositoryId
 from backupd.model.tenancy import Tenancy
 from backupd.operations.backup import tasks as tasks_module
+from backupd.operations.backup.collect import TaskTally
+from backupd.operations.backup.needed import SectionsNeeded
 from backupd.operations.backup.stretches import stretches
 from backupd.operations.backup.tasks import TableTask, plan_tasks
 from backupd.operations.backup.types import BackupJob
@@ -39,7 +41,7 @@ from backupd.postgres.source.exported import Holder, hold
 from backupd.postgres.source.inventory import read_inventory
 from backupd.repository.state.index import Generation, Index
 from backupd.rows.copytext import NULL
-from backupd.rows.protocol import Setup, Span, StretchTask, TaskDone, unpack_span
+from backupd.rows.protocol import Setup, Span, StretchTask, TaskDone, span_counts, unpack_span
 from backupd.rows.segment_names import SegmentNames
 from backupd.rows.worker import ParentChannel, Worker
 from backupd.seal.tags import TenantTags
@@ -84,6 +86,8 @@ class UnreadBackup:
     trace: Trace = field(default_factory=NoTrace)
     between: Callable[[], None] = _nothing
     """Called between the steps of a backup."""
+    as_before: int = 0
+    """Backups of which nothing was read."""
     together: int = 0
     """Extents read together with others of their table."""
 
@@ -117,7 +121,10 @@ class UnreadBackup:
             mapping = map_tables(self.tenancy, inventory)
             tasks = plan_tasks(mapping.tables, inventory.by_name(), lambda _, mask: mask, lambda _, usual: usual)
             done: dict[int, TaskDone] = {}
-            collector = SimpleNamespace(done=lambda taken: done.__setitem__(taken.task, taken))
+            collector = SimpleNamespace(
+                done=lambda taken: done.__setitem__(taken.task, taken),
+                as_before=lambda tallies: done.update(self._as_before(unread, tallies)),
+            )
             wanted = unread.divide(tasks, decisions, cast("Any", collector))
             for one in self._worked(holder, wanted):
                 unread.take(one)
@@ -126,8 +133,19 @@ class UnreadBackup:
                 if _content(done[task.copy.task]) != _content(self._read(holder, task)):
                     raise DifferenceError(f"{task.table.name.dotted} from block {task.extent.start}")
         if published:
-            unread.published()
+            tallies = {number: _tally(one) for number, one in done.items()}
+            unread.published(tallies, SectionsNeeded())
         return unread.answer()
+
+    def _as_before(self, unread: Unread, tallies: Mapping[int, TaskTally]) -> Iterator[tuple[int, TaskDone]]:
+        """Yield what is remembered of all extents, which a backup need not look up, and has to be what was counted."""
+        self.as_before += 1
+        for number, place in unread._all.items():
+            found = self.index.extents.find(place)
+            assert found is not None
+            done = TaskDone(number, found.rows, found.spans, 0)
+            assert _tally(done) == tallies[number]
+            yield number, done
 
     def _worked(self, holder: Holder, tasks: list[TableTask]) -> Iterator[TaskDone]:
         """Read extents as a backup does."""
@@ -183,6 +201,11 @@ def _setup(**known: object) -> Setup:
     values: dict[str, Any] = dict.fromkeys(Setup.__struct_fields__, 0)
     keys = {"chunk_key": bytes(32), "tenant_key": bytes(32), "own_clocks": [], "incarnations": {}, "index": None}
     return Setup(**{**values, **keys, "workers": 1, "pending_limit": 1 << 20, "open_limit": 1 << 20, **known})
+
+
+def _tally(done: TaskDone) -> TaskTally:
+    counts = [span_counts(packed) for _, packed in done.spans]
+    return TaskTally(done.rows, sum(rows for rows, _ in counts), 0, sum(size for _, size in counts))
 
 
 def _content(done: TaskDone) -> tuple[int, dict[str, tuple[int, int, bytes]]]:

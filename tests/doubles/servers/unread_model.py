@@ -19,6 +19,7 @@ from doubles.servers import postgres
 from doubles.servers.postgres import Server
 from doubles.servers.unread_backup import UnreadBackup
 
+from backupd.model.answers import UnreadAnswer
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
 
 TENANCY = Tenancy(
@@ -67,6 +68,8 @@ class Figures:
     backups: int = 0
     taken: int = 0
     """Extents that were taken over, and were the same."""
+    as_before: int = 0
+    """Backups of which nothing was read."""
     together: int = 0
     """Extents read together with others of their table, and the same as when read alone."""
     read: Counter[str] = field(default_factory=Counter)
@@ -86,7 +89,7 @@ class UnreadModel:
 
     def __init__(self, server: Server, database: str, folder: Path, seed: int) -> None:
         self.server, self.database = server, database
-        self.random = Random(seed)  # a seed is a history
+        self._seed, self.random = seed, Random(seed)  # a seed is a history
         self.figures = Figures()
         self._sessions: list[_Session] = []
         self._prepared: list[str] = []
@@ -99,6 +102,8 @@ class UnreadModel:
         """Make the schema, with some rows, and open the sessions."""
         with self.server.connect(self.database) as connection:
             connection.execute(SCHEMA.encode())
+            if not self._seed % 2:  # with no table that is read always
+                connection.execute("ALTER TABLE fleeting SET LOGGED")
         self._open()
         for table in TABLES:
             for _ in range(3):
@@ -134,6 +139,15 @@ class UnreadModel:
         # Some fail before their record is there.
         answer = self._backup(published=self.random.random() < 0.8, incremental="require")
         self._exported = False
+        self._count(answer)
+        if self.random.random() < 0.3:  # now that nobody does anything
+            quiet, self._backup.between = self._backup.between, lambda: None
+            self.figures.backups += 1
+            self._count(self._backup(incremental="require"))
+            self._backup.between = quiet
+
+    def _count(self, answer: UnreadAnswer) -> None:
+        self.figures.as_before = self._backup.as_before
         self.figures.taken += answer.extents
         self.figures.together = self._backup.together
         for reason, count in answer.read.items():

@@ -18,9 +18,10 @@ from backupd.model.manifest import Entry, RowsEntry, TableEntry
 from backupd.model.tenancy import STRUCTURE, SegmentName, Tenancy, TenancyKind
 from backupd.model.text import stamp
 from backupd.operations.backup import BackupJob, Node
-from backupd.operations.backup.closing import SectionsNeeded, SegmentClosing
+from backupd.operations.backup.closing import SegmentClosing
 from backupd.operations.backup.collect import Collector, RunTarget, SpanLog
 from backupd.operations.backup.generation import current_generation, keyed_tag, new_id
+from backupd.operations.backup.needed import SectionsNeeded
 from backupd.operations.backup.read import PACK_SIZE
 from backupd.operations.backup.run import _previous, _publish_record, _Run, _target, begin_run
 from backupd.operations.backup.stored_objects import Ground, HoldingsWatch
@@ -166,7 +167,8 @@ class FakeWriter:
                 collector.pack(0, pack)
             uploader.drain()
             yield "packs"
-            needed = closing.needed()
+            rows, structure = closing.needed()
+            needed = rows.with_those(structure)
             watch.check(needed.packs_needed())
             record = self._record(context, made, needed)
             made.snapshot, made.record = _publish_record(context, record), record

@@ -15,9 +15,11 @@ from doubles.servers.unread_backup import small_extents
 from fix_postgres import Database
 from fix_regions import Region
 
-from backupd.model.answers import UnreadAnswer
+from backupd.model.answers import BackupReport, UnreadAnswer
+from backupd.model.documents import PackRef
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
 from backupd.operations.backup import read as read_module
+from backupd.operations.backup.entries import SegmentEntries
 from backupd.operations.backup.stretches import stretches
 from backupd.operations.backup.tasks import TableTask
 from backupd.operations.backup.unread import Unread
@@ -94,6 +96,7 @@ def test_what_has_not_changed_is_not_read_and_restores_the_same(
 
 def test_what_is_remembered_is_not_all_in_memory(region: Region, notes: Database) -> None:
     """Each part is looked up when it is taken over: of a terabyte, all of them are gigabytes."""
+    notes.sql("UPDATE note SET said = 'changed' WHERE id = 500")
     steps = []
     find, take_over = ExtentMemory.find, Unread._take_over
     with (
@@ -103,6 +106,62 @@ def test_what_is_remembered_is_not_all_in_memory(region: Region, notes: Database
         taken = unread(region, notes).extents
     assert taken > 10
     assert steps[: 2 * taken] == ["find", "taken"] * taken
+
+
+@pytest.fixture
+def looked_into() -> Iterator[list[int]]:
+    """The number of segments of which each backup has made the entries."""
+    found: list[int] = []
+    entries = SegmentEntries.entries
+    with mock.patch.object(SegmentEntries, "entries", lambda *given: found.append(1) or entries(*given)):
+        yield found
+
+
+def test_where_nothing_changed_no_tenant_is_looked_into(
+    looked_into: list[int], region: Region, notes: Database, restored: Callable[..., Database]
+) -> None:
+    """The snapshot needs of rows what the one before needed, whose definitions and sequences may be others."""
+    notes.sql(
+        "CREATE TABLE gone AS SELECT g AS id, g % 4 AS tenant FROM generate_series(1, 4) g", "VACUUM (FREEZE) gone"
+    )
+    first = region.backup(notes, incremental="auto")
+    steps = {
+        "SELECT 1": 1,
+        "CREATE SEQUENCE counted": 1,
+        "SELECT nextval('counted')": 1,
+        "UPDATE note SET said = 'changed' WHERE id = 500": 5,
+        "UPDATE note SET said = 'again' WHERE id = 500": 5,
+        "DROP TABLE gone": 5,
+    }
+    needed = {"first": _needed(region, first)}
+    for statement, segments in steps.items():
+        notes.sql(statement)
+        looked_into.clear()
+        found = region.backup(notes, incremental="auto")
+        assert (found.segments, len(looked_into)) == (first.segments, segments), statement
+        needed[statement] = _needed(region, found)
+    assert needed["first"] == needed["SELECT 1"] != needed["CREATE SEQUENCE counted"]
+    assert [rows for _, rows, _ in needed.values()] == [1004] * 6 + [1000]
+    copy = restored(notes.server)
+    assert contents(copy.server, copy.name, ordered=False) == contents(notes.server, notes.name, ordered=False)
+
+
+def _needed(region: Region, report: BackupReport) -> tuple[list[PackRef], int, int]:
+    record = region.repository.record(report.snapshot)
+    return record.packs, record.totals.rows, record.totals.bytes
+
+
+def test_large_objects_are_read_beside_rows_that_are_not(
+    looked_into: list[int], region: Region, notes: Database, restored: Callable[..., Database]
+) -> None:
+    """They are in a segment with rows of everybody's: then nothing is taken over as a whole."""
+    unread(region, notes)
+    notes.sql("SELECT lo_from_bytea(0, 'large')")
+    for _ in range(2):
+        looked_into.clear()
+        assert (unread(region, notes).read, len(looked_into)) == ({}, 6)
+    copy = restored(notes.server)
+    assert copy.sql("SELECT lo_get(oid) FROM pg_largeobject_metadata") == [(b"large",)]
 
 
 def test_an_audit_reads_everything_and_a_difference_ends_skipping(region: Region, notes: Database) -> None:

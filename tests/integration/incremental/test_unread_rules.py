@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from fix_postgres import Database
 from backupd.clock import SystemClock
 from backupd.errors import RefusedError
 from backupd.model.answers import UnreadAnswer
-from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
+from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
 from backupd.planning.incremental.facts import Reason
 from backupd.repository.state.extents import AuditState
 
@@ -115,6 +116,24 @@ def test_what_happened_to_tables_is_seen(watched: UnreadBackup, tablespace: str)
         # Reading prunes dead rows, which changes blocks for the next backup.
         assert wanted <= found <= {*wanted, changed.value}, statements
         before = read if Reason.UNLOGGED in expected else before
+
+
+def test_a_table_that_is_not_backed_up_may_lead_elsewhere(summarized: Database, tmp_path: Path) -> None:
+    """Nothing of what is backed up has changed, and yet it is not taken over as it was."""
+    summarized.sql(
+        "CREATE TABLE owner (id int PRIMARY KEY, tenant int NOT NULL)",
+        "CREATE TABLE item (id int PRIMARY KEY, owner int NOT NULL REFERENCES owner)",
+        "INSERT INTO owner SELECT g, g % 4 FROM generate_series(1, 10) g",
+        "INSERT INTO item SELECT g, g FROM generate_series(1, 10) g",
+        "VACUUM (FREEZE, ANALYZE)",
+    )
+    rules = (TableRule(("public.owner",), data_class="aside"), TableRule(("public.item",), path=("owner",)))
+    classes = {**TENANCY.classes, "aside": ClassPolicy.NEVER}
+    backup = UnreadBackup(summarized.server, summarized.name, tmp_path, replace(TENANCY, rules=rules, classes=classes))
+    assert [(backup().extents, backup.as_before) for _ in range(2)] == [(0, 0), (1, 1)]
+    summarized.sql("UPDATE owner SET tenant = 3 WHERE id = 1")
+    assert (backup().read, backup.as_before) == ({Reason.ROUTE_CHANGED.value: 1}, 1)
+    backup.index.close()
 
 
 def _run(watched: UnreadBackup, statements: str) -> None:

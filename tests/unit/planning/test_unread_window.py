@@ -108,7 +108,14 @@ def test_summaries_behind_the_snapshot_are_not_read() -> None:
     assert find_window(BASE, replace(LOOK, summaries=(*SUMMARIES, *behind))) == Window(900, 2050, SUMMARIES[1:])
 
 
-@pytest.mark.parametrize("look", [replace(LOOK, durable=2049), replace(LOOK, summaries=SUMMARIES[:3])])
+@pytest.mark.parametrize(
+    "look",
+    [
+        replace(LOOK, durable=2049),
+        replace(LOOK, summaries=SUMMARIES[:3]),
+        replace(LOOK, summaries=(*SUMMARIES[:3], Summary(2, 2000, 2100))),
+    ],
+)
 def test_nothing_is_remembered_before_it_is_on_the_servers_disk(look: Look) -> None:
     """A crash takes back what was committed asynchronously and already seen."""
     assert next_base(BASE, look) is Reason.SLOW_SUMMARIES

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RepositoryId, RunId
-from backupd.repository.state.extents import AuditState, ExtentMemory, LastUnread, RememberedExtent, unread_states
+from backupd.repository.state.extents import (
+    AuditState,
+    ExtentMemory,
+    LastUnread,
+    RememberedExtent,
+    RememberedSnapshot,
+    unread_states,
+)
 from backupd.repository.state.index import Generation, Index, NewSection
 
 APP, OTHER = b"app", b"other"
@@ -75,6 +82,7 @@ def test_a_database_can_be_forgotten(memory: ExtentMemory) -> None:
 def test_all_are_forgotten_with_anything_that_they_may_refer_to(index: Index, memory: ExtentMemory, how: str) -> None:
     """The number of a section that is gone may be given to another one."""
     memory.keep(APP, b"1")
+    memory.remember_all(OTHER, b"another", RememberedSnapshot(b"another", b"", [], 0, [], 0))
     (pack,) = index.packs()
     if how == "pack":
         index.forget_pack(pack)
@@ -85,6 +93,7 @@ def test_all_are_forgotten_with_anything_that_they_may_refer_to(index: Index, me
     else:
         index.begin(Generation(GenerationId("h"), RepositoryId("r"), b"k", "", frozenset()))
     assert (remembered(memory), memory.base(APP), memory.base(OTHER)) == (set(), None, None)
+    assert index._file.rows("SELECT * FROM snapshots") == []
     memory.remember(APP, b"next")
     assert remembered(memory) == set()
 
@@ -93,6 +102,24 @@ def test_nothing_is_forgotten_where_nothing_of_the_index_is(index: Index, memory
     """A purge of somebody of whom this node put nothing there costs no full backup."""
     index.forget_segments([Pseudonym("f" * 32)])
     assert remembered(memory) == {b"1", b"2", b"3", b"4"}
+
+
+def test_what_a_snapshot_needs_is_remembered_with_its_base_alone(index: Index, memory: ExtentMemory) -> None:
+    """A build that does not know of it renews the base, and what it leaves there is another run's."""
+    kept = RememberedSnapshot(b"next", b"places", [(7, 7, 0, 80)], 1, [(1, [0, 1], [])], 10)
+    memory.note(APP, b"5", 9, SPANS)
+    memory.remember_all(APP, b"next", kept)
+    assert (memory.snapshot(APP), memory.snapshot(OTHER)) == (kept, None)
+    assert remembered(memory) == {b"1", b"2", b"3", b"4", b"5"}
+    index._file.write("UPDATE readings SET base = x'00' WHERE database = ?", APP)
+    assert memory.snapshot(APP) is None
+    memory.remember_all(APP, b"next", kept)
+    memory.keep(APP, b"1")
+    memory.remember(APP, b"next")
+    assert memory.snapshot(APP) is None
+    memory.remember_all(APP, b"next", kept)
+    memory.forget(APP)
+    assert memory.snapshot(APP) is None
 
 
 def test_damaged_spans_are_not_found(index: Index, memory: ExtentMemory) -> None:
