@@ -29,6 +29,10 @@ LONGEST_RUN: Final = timedelta(hours=24)
 """Age at which a run's mark is old: its run was killed."""
 LONGEST_REMOVAL: Final = timedelta(hours=1)
 """Age at which a mark of a keeper, or of a keyring or pack to be rewritten, is old: its process was killed."""
+_WHEN_KILLED: Final = (
+    f"Run it again later. If the keeper was killed, its mark counts no more {LONGEST_REMOVAL // timedelta(minutes=1)} "
+    "minutes after it was put."
+)
 _MARGIN: Final = timedelta(minutes=30)
 """How long before its mark is old a run ends: clocks differ, and a record takes its time."""
 _AHEAD: Final = timedelta(hours=1)
@@ -105,7 +109,7 @@ def removal_marked(
     try:
         _put(store, mark, f"{keeper} {clock.now().isoformat()}")
     except ObjectExistsError:
-        raise BusyError(f"another keeper removes in generation {generation}") from None
+        raise BusyError(f"another keeper removes in generation {generation}", hint=_WHEN_KILLED) from None
     try:
         running = runs_under_way(store, generation, clock.now(), ended)
         if running:
@@ -197,7 +201,7 @@ def _wait(store: Store, generation: GenerationId, clock: Clock) -> None:
         if not _counts(seen.modified, clock.now(), LONGEST_REMOVAL):
             return
         if clock.monotonic() > until:
-            raise BusyError("the keeper removes from this generation, and does not end")
+            raise BusyError("the keeper removes from this generation, and does not end", hint=_WHEN_KILLED)
         clock.sleep(_LOOK_EVERY)
 
 
