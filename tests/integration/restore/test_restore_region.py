@@ -123,12 +123,16 @@ def test_a_region_is_restored_as_far_as_it_can_be(whole: Whole) -> None:
     assert TENANT not in whole.printed
 
 
-def test_a_region_on_paper(whole: Whole) -> None:
-    """What would be done is told for each database, for people, for programs and to be kept; nothing is made."""
+def test_a_region_on_paper(whole: Whole, pg17: Server) -> None:
+    """What would be done is told for each database, for people, for programs and to be kept; nothing is made.
+
+    So is what a server lacks, by name.
+    """
     before = whole.names()
-    plan = whole.run("preview", status=2)
+    plan = whole.run("preview", "--target", pg17.conninfo(), status=2)
     assert plan.count("\nown (") == 2
     assert "3 databases: " in plan
+    assert plan.count("missing   role") == plan.count("owner_of_note") == 1
     answer = whole.json("preview", status=2)
     assert [one["plan"]["rows"] for one in answer["databases"]] == [2, 1, 1]
     book = whole.run("runbook", status=2)

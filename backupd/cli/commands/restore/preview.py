@@ -122,13 +122,17 @@ def _database_reply(region: str, planned: Preview, selection: Selection) -> Repl
         "ledger": f"obeyed up to entry {planned.ledger}",
         "time": expected_time(planned.expected, "unknown: no restore of it was measured here yet"),
     }
-    return Reply({"region": region, "plan": planned}, [*output.fact_lines(facts), *_lacking(planned)])
+    return Reply({"region": region, "plan": planned}, [*output.fact_lines(facts), *_lacking([planned])])
 
 
-def _lacking(planned: Preview) -> Iterator[str]:
-    for lack in planned.lacks:
-        yield f"missing   {lack.what}: {', '.join(lack.names)}"
-        yield f"          {lack.cure}"
+def _lacking(planned: Sequence[Preview]) -> Iterator[str]:
+    """Yield what the target lacks of what one of these needs, each kind once."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for lack in (lack for one in planned for lack in one.lacks):
+        found.setdefault((lack.what, lack.cure), {}).update(dict.fromkeys(lack.names))
+    for (what, cure), names in found.items():
+        yield f"missing   {what}: {', '.join(names)}"
+        yield f"          {cure}"
 
 
 def _region_reply(region: str, finding: RegionContents, planned: Sequence[DatabaseOutcome[Preview]]) -> Reply:
@@ -159,6 +163,7 @@ def _region_lines(
     if any(_may_break(plan, Selection()) for plan in plans):
         yield f"keys: {_KEYS}"
     yield f"the ledger is obeyed up to entry {len(finding.history.chain.links)}"
+    yield from _lacking(plans)
 
 
 def _row(one: DatabaseOutcome[Preview], plan: Preview) -> tuple[output.Cell, ...]:
