@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backupd.planning.attestation import MAX_AGE_OF_OBSERVATION, StoreObservation, open_items
-from backupd.planning.incarnations import Purge
+from backupd.model.ids import TenantId
+from backupd.planning.attestation import MAX_AGE_OF_OBSERVATION, PurgeEvidence, StoreObservation, open_items
+from backupd.planning.incarnations import DeletionClock, IncarnationKey, Purge
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -59,3 +60,14 @@ def test_stores_of_then_and_now_are_asked_for() -> None:
         "the packs on store 'attic' were not seen without it",
         "the snapshots of store 'attic' were not seen without it",
     ]
+
+
+def test_a_store_is_late_that_was_seen_without_it_only_after_the_day() -> None:
+    """At the instant itself it is in time."""
+    seen = T0 + 3 * HOUR
+    for due, late in ((seen - timedelta(microseconds=1), True), (seen, False), (T0 + 4 * HOUR, False)):
+        clock = DeletionClock("unsubscribed", T0, due, T0)
+        evidence = PurgeEvidence(IncarnationKey(TenantId("a" * 32), 1), clock, DONE, due, (), ())
+        assert evidence.late_on("disk") is late
+    with pytest.raises(KeyError):
+        evidence.late_on("attic")

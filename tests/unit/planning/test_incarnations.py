@@ -9,7 +9,7 @@ import pytest
 from backupd.model.ids import TenantId
 from backupd.model.ledger import Absent, Cleared, Event, Held, PurgeBegan, Released, Shredded, Unsubscribed
 from backupd.model.text import stamp
-from backupd.planning.incarnations import Incarnation, IncarnationKey, State, TenantStates, foreseen
+from backupd.planning.incarnations import Incarnation, IncarnationKey, Purge, State, TenantStates, foreseen
 
 ADA, BOB, CYD = (TenantId(letter * 32) for letter in "abc")
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -72,3 +72,18 @@ def test_a_purge_is_as_far_as_on_the_store_where_it_is_least_far() -> None:
     events = [LEFT, began, *shredded, *cleared]
     states = [after(*events[:number]).incarnations[IncarnationKey(ADA, 1)].state for number in range(1, 7)]
     assert states == [State.MARKED, State.PURGING, State.PURGING, State.UNREADABLE, State.UNREADABLE, State.CLEARED]
+
+
+def test_a_purge_goes_from_state_to_state_as_its_stores_do() -> None:
+    """Every store has to come as far; what was attested stays so, whatever is known of stores."""
+    key, seen = IncarnationKey(ADA, 1), {"disk": START}
+    both = {**seen, "cellar": START}
+
+    def state(shredded: dict[str, datetime], cleared: dict[str, datetime], attestation: str | None = None) -> State:
+        purge = Purge(START, frozenset(both), frozenset(), shredded, cleared)
+        return Incarnation(key, purge=purge, attestation=attestation).state
+
+    assert state({}, {}) is state(seen, both) is State.PURGING
+    assert state(both, {}) is state(both, seen) is State.UNREADABLE
+    assert state(both, both) is State.CLEARED
+    assert state(both, both, "0" * 64) is state({}, {}, "0" * 64) is State.ATTESTED

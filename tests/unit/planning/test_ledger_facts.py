@@ -167,6 +167,8 @@ def test_absent_is_what_was_looked_for_on_that_store_since() -> None:
     assert absent_on([*told, *entries(absent("a", "disk"))], "disk", late) == {ONE, TWO}
     assert absent_on([*told, *entries(absent("a", "disk"))], "disk", START + timedelta(days=3)) == {ONE}
     assert absent_on(told, "disk", START + timedelta(days=1)) == frozenset()
+    others = Verified(store="disk", snapshots=[A]), Reduced(store="disk", snapshot=A, into=B)
+    assert absent_on([*entries(*others), *told], "disk", late) == {ONE}
 
 
 def test_what_was_attested_is_absent_everywhere_from_that_instant() -> None:

@@ -208,6 +208,18 @@ def test_names_made_are_names_taken_apart(small: SmallRepository) -> None:
             assert layout.place_of(ObjectName(near)).kind is layout.ObjectKind.FOREIGN
 
 
+@pytest.mark.parametrize(
+    ("made", "kind"),
+    [(layout.entry_name(17), layout.ObjectKind.ENTRY), (layout.lease_name(17), layout.ObjectKind.LEASE)],
+)
+def test_what_is_numbered_has_ten_digits(made: ObjectName, kind: layout.ObjectKind) -> None:
+    """So that the last one sorts last; near misses are foreign."""
+    assert made.endswith("/0000000017.json")
+    assert layout.place_of(made) == layout.ObjectPlace(kind)
+    for near in (f"{made}x", made.replace("000", "00", 1), made.replace("17", "1x", 1)):
+        assert layout.place_of(ObjectName(near)).kind is layout.ObjectKind.FOREIGN
+
+
 def test_an_attestation_goes_by_its_hash() -> None:
     """Its name is no foreign one, and near misses are."""
     name = layout.attestation_name(ObjectHash("ab" * 32))

@@ -196,3 +196,26 @@ def test_extended_replies(number, values):
 def test_requests_are_as_the_protocol_has_them(request_, expected):
     """Requests are checked against the specification, not against our own decoder."""
     assert request_.encode(7) == struct.pack(">I", len(expected)) + expected
+
+
+@pytest.mark.parametrize(
+    ("made", "encoded"),
+    [
+        (wire.readdir(Handle(b"h")), (12, text(b"h"))),
+        (wire.remove("a"), (13, text(b"a"))),
+        (wire.mkdir("a"), (14, text(b"a") + b"\x00\x00\x00\x04\x00\x00\x01\xc0")),
+        (wire.rmdir("a"), (15, text(b"a"))),
+        (wire.realpath("."), (16, text(b"."))),
+        (wire.rename("a", "b"), (18, text(b"a") + text(b"b"))),
+        (wire.exchange("a", "b"), (200, text(b"posix-rename@openssh.com") + text(b"a") + text(b"b"))),
+        (
+            wire.copy(Handle(b"h"), 1, 2, Handle(b"i"), 3),
+            (200, text(b"copy-data") + text(b"h") + struct.pack(">QQ", 1, 2) + text(b"i") + struct.pack(">Q", 3)),
+        ),
+    ],
+    ids=lambda one: one.ask.name if isinstance(one, wire.SftpRequest) else "",
+)
+def test_requests_are_those_of_the_protocol(made, encoded):
+    """As version 3 of it numbers them, and as OpenSSH names its extensions."""
+    kind, payload = encoded
+    assert made.encode(7) == struct.pack(">IBI", 5 + len(payload), kind, 7) + payload
