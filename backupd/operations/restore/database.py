@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -43,6 +42,7 @@ from backupd.postgres.target.pg_restore import (
     restore_large_objects,
     restore_section,
 )
+from backupd.postgres.target.post_data import restore_rest
 from backupd.postgres.target.subscriptions import count_subscriptions
 from backupd.trace import Progress, Warned
 
@@ -182,13 +182,11 @@ class DatabaseBuilder:
     def _finish_schema(self, client: Client, connection: Connection, made: set[int]) -> tuple[BrokenKey, ...]:
         """Make the indexes that are not `made`, constraints and triggers; returns the foreign keys that cannot hold."""
         request, schema = self._request, self._schema
-        restore = partial(restore_section, client, schema, "post-data", "--jobs", str(request.jobs))
-        others = [one for one in schema.others if one not in made]
         keys = [entry.dump_id for entry in schema.keys]
         if not request.without_broken_keys and (self._exact or self._failed is not None):
-            restore(only=[*others, *keys])
+            restore_rest(client, schema, request.jobs, made=made, keys=keys)
             return ()
-        restore(only=others)
+        restore_rest(client, schema, request.jobs, made=made)
         try:
             restore_section(client, replace(schema, failed=None), "post-data", "--jobs", str(request.jobs), only=keys)
         except BrokenKeysError:

@@ -41,6 +41,7 @@ _ALONE = frozenset({"INDEX", "CONSTRAINT"})
 """Kinds of entries that need a table's rows; as pg_restore itself does with several jobs, they are made when these are
 there. Keys that refer to other tables come after all rows."""
 _LATE = _ALONE | {"FK CONSTRAINT", "CHECK CONSTRAINT", "INDEX ATTACH", "MATERIALIZED VIEW", "VIEW", "RULE", "TRIGGER"}
+_JOINS = frozenset({"INDEX ATTACH"})
 _EVENT_TRIGGERS = frozenset({"EVENT TRIGGER"})
 _LOOK = 0.2
 """Seconds between two looks whether a program is to be stopped."""
@@ -71,6 +72,8 @@ class SchemaArchive:
     last: tuple[int, ...] = ()
     """Dump ids of what is made last, over one connection: what partitions have otherwise of a parent's triggers, which
     no dependency puts behind these, and event triggers, which fire for other objects; each with its comments."""
+    joins: tuple[int, ...] = ()
+    """Dump ids of what joins the indexes of partitions to their parents'."""
     others: tuple[int, ...] = ()
     """Dump ids of all other entries."""
     of_parents: tuple[int, ...] = ()
@@ -148,7 +151,10 @@ def joined_schema(
 
 def _schema(descriptor: int, listed: list[Entry], left_out: int) -> SchemaArchive:
     keys, events = _unwanted(listed, FOREIGN_KEYS), _unwanted(listed, _EVENT_TRIGGERS)
-    altered = {entry.dump_id for entry in listed if entry.description == "TRIGGER" and _alters(entry)}
+    # Such a trigger's entry only enables or disables what the table has of its parent.
+    alters = (one for one in listed if one.description == "TRIGGER" and one.definition.lstrip().startswith("ALTER "))
+    altered = {entry.dump_id for entry in alters}
+    joins = _unwanted(listed, _JOINS) - keys
     states = {one.ordinal for one in listed if one.dump_id in altered or not altered.isdisjoint(one.dependencies)}
     last = [one for one in listed if one.ordinal in states] + [one for one in listed if one.ordinal in events]
     parents, by_table = _by_table(listed)
@@ -159,16 +165,12 @@ def _schema(descriptor: int, listed: list[Entry], left_out: int) -> SchemaArchiv
         left_out,
         keys=tuple(entry for entry in listed if entry.ordinal in keys),
         last=tuple(entry.dump_id for entry in last),
-        others=tuple(entry.dump_id for entry in listed if entry.ordinal not in keys | events | states),
+        joins=tuple(entry.dump_id for entry in listed if entry.ordinal in joins),
+        others=tuple(entry.dump_id for entry in listed if entry.ordinal not in keys | events | states | joins),
         of_parents=tuple(parents),
         by_table=by_table,
         names={entry.dump_id: (entry.description, entry.tag) for entry in listed},
     )
-
-
-def _alters(trigger: Entry) -> bool:
-    """Return whether it only enables or disables what the table has of its parent."""
-    return trigger.definition.lstrip().startswith("ALTER ")
 
 
 def _by_table(entries: list[Entry]) -> tuple[list[int], dict[tuple[str, str], tuple[int, ...]]]:
@@ -313,8 +315,6 @@ def _running(
 
 _ENTRY = re.compile(rb"^pg_restore: from TOC entry (\d+); \d+ \d+ ", re.MULTILINE)
 """The line that names an entry by its dump id before the errors about it."""
-
-
 _OWN_ERRORS = re.compile(r"^pg_restore: error: (?!could not execute query).*", re.MULTILINE)
 """Errors of pg_restore itself, not of a statement."""
 

@@ -6,10 +6,11 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from doubles.servers.postgres import Server
@@ -19,7 +20,7 @@ from backupd.errors import DamageError, RefusedError, SourceError, SourceGoneErr
 from backupd.postgres.client_programs import Client
 from backupd.postgres.connect import Source
 from backupd.postgres.schema.archive import ArchiveReader, pack_entry
-from backupd.postgres.target import finish, session
+from backupd.postgres.target import finish, post_data, session
 from backupd.postgres.target.pg_restore import (
     fitting_programs,
     joined_schema,
@@ -27,6 +28,7 @@ from backupd.postgres.target.pg_restore import (
     restore_large_objects,
     restore_section,
 )
+from backupd.postgres.target.post_data import restore_rest
 
 SECRET = "hidden-marker"
 
@@ -72,6 +74,35 @@ def test_an_archive_in_pieces_is_restored_section_by_section(
     assert database.sql(indexes) == [(2,)]
     assert "TEMPLATE = template0" in schema.database.create
     assert schema.needs.owners == {"postgres"}
+
+
+def test_indexes_of_partitions_are_joined_to_their_parents_over_one_connection(
+    database: Database, client: Client, make_database: Callable[..., Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several, as pg_restore's jobs, wait for each other's tables in a circle; foreign keys come behind."""
+    origin = make_database(database.server)
+    origin.sql(
+        "CREATE TABLE public.p (a int PRIMARY KEY, b int, c int) PARTITION BY RANGE (a)",
+        "CREATE TABLE public.q PARTITION OF public.p DEFAULT PARTITION BY RANGE (a)",
+        "CREATE TABLE public.r PARTITION OF public.q DEFAULT",
+        *(f"CREATE INDEX {column} ON public.p ({column})" for column in "bc"),
+        "CREATE TABLE public.f (a int REFERENCES public.p)",
+    )
+    runs: list[tuple[bool, set[str]]] = []
+
+    def restored(*given: Any, only: Iterable[int]) -> None:
+        kinds = {schema.names[one][0] for one in only}
+        runs.append(("--jobs" in given, kinds & {"INDEX", "INDEX ATTACH", "FK CONSTRAINT"}))
+        restore_section(*given, only=only)
+
+    monkeypatch.setattr(post_data, "restore_section", restored)
+    with joined_schema(*taken_apart(dumped(origin, "--schema-only", "--create"))) as schema:
+        restore_section(client, schema, "pre-data")
+        restore_rest(client, schema, 2, keys=[entry.dump_id for entry in schema.keys])
+    assert runs == [(True, {"INDEX"}), (False, {"INDEX ATTACH"}), (True, {"FK CONSTRAINT"})]
+    assert database.sql("SELECT count(*), count(*) FILTER (WHERE NOT indisvalid) FROM pg_index") == origin.sql(
+        "SELECT count(*), 0 FROM pg_index"
+    )
 
 
 def test_what_one_table_alone_needs_is_known(

@@ -27,11 +27,12 @@ from backupd.postgres.target.pg_restore import (
     pg_restore_for,
     restore_section,
 )
+from backupd.postgres.target.post_data import restore_rest
 
 if TYPE_CHECKING:
     from backupd.planning.mapping.names import NamePatterns
 
-_JOBS = ("--jobs", "2")
+_JOBS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def _loaded(source: Source, schema: SchemaArchive, name: str) -> Iterator[Source
         with pg_restore_for(source, name, programs) as started:
             restore_section(started, schema, "pre-data")
             keys = [entry.dump_id for entry in schema.keys]
-            restore_section(started, schema, "post-data", *_JOBS, only=[*schema.others, *keys])
+            restore_rest(started, schema, _JOBS, keys=keys)
             restore_section(started, schema, "post-data", only=schema.last)
         with session.connect(source, session.MAINTENANCE) as connection:
             database.set_properties(connection, schema.database, name)
