@@ -236,7 +236,7 @@ class _Drill:
 
         with self._phase("canary", "trial deletion"):
             made.checks |= checking.measures(made.measured, made.sizes, again)
-        made.deletion = checking.deletion
+        made.deletion, made.error = checking.deletion, checking.error
 
     def _damage(self, server: ScratchServer, subject: DrilledSnapshot) -> None:
         copy = damaged_copy(subject, self._request.seed)

@@ -13,6 +13,7 @@ from fix_keeper import KeeperRegion
 from fix_postgres import Database, unique
 from fix_regions import CLASSES, Region, make_region
 
+from backupd.errors import StoreGoneError
 from backupd.model.ledger import PurgeBegan, Shredded
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.drill import DrillRequest
@@ -96,6 +97,20 @@ def test_damage_between_restore_and_checks_is_found(region: Region, drills: Dril
 
     report = drills.run(DrillRequest(snapshot="latest"), between=between)
     assert (report.verdict, codes(report, "authentic")) == ("fail", ["damage"])
+
+
+def test_a_store_that_goes_away_in_a_check_is_the_drills_error(
+    region: Region, drills: Drills, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report has no verdict; whoever drilled learns why, by its words and exit status, and may try again."""
+
+    def gone(*_: object) -> None:
+        raise StoreGoneError("on purpose")
+
+    monkeypatch.setattr(integrity, "check_authentic", gone)
+    report = drills.run(DrillRequest(snapshot="latest"))
+    assert (report.verdict, codes(report, "authentic")) == ("error", ["storegone"])
+    assert isinstance(drills.outcomes[-1].error, StoreGoneError)
 
 
 def test_the_identity_kept_for_a_disaster_must_open_everything(region: Region, drills: Drills) -> None:

@@ -39,6 +39,8 @@ class DrillChecks:
         self.checks: dict[CheckName, Check] = {}
         self._compared: RowComparison | None = None
         self.deletion: Deletion | None = None
+        self.error: BackupdError | None = None
+        """The first error for which a check could not be made; a report has its code only."""
 
     def run(self) -> None:
         """Make the checks about what was restored.
@@ -71,6 +73,7 @@ class DrillChecks:
         except (SourceGoneError, SourceBusyError):
             raise
         except BackupdError as error:
+            self.error = self.error or error
             self.checks[name] = undecided(name, type(error).__name__.removesuffix("Error").lower())
 
     def _authentic(self) -> Check:
