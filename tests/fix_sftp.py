@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -124,6 +125,15 @@ def sub_accounts() -> Iterator[SubAccounts]:
 def patient(store):
     """A store on the same server with time enough, also on a busy machine, for what is not about the deadline."""
     return SftpStore(replace(store.target, deadline=60.0), SystemClock())
+
+
+def until_the_end(one, first, limit=60):
+    """Call `one` with k = first, first + 1 … until it says that k lay behind its last request; four wait at a time."""
+    with ThreadPoolExecutor(4) as pool:
+        for k in range(first, limit, 4):
+            if any(list(pool.map(one, range(k, k + 4)))):
+                return
+    pytest.fail("the sweep never reached the end")
 
 
 @pytest.fixture

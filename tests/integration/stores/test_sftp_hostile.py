@@ -15,7 +15,7 @@ from doubles.servers.delay_proxy import DelayProxy
 from doubles.servers.hostile_sftp import Rule, published
 from doubles.servers.sftp_engine import FSTAT, LSTAT, OPENDIR, READ, READDIR, RENAME, WRITE
 from doubles.servers.sshd import make_key
-from fix_sftp import patient
+from fix_sftp import patient, until_the_end
 
 from backupd.clock import SystemClock
 from backupd.errors import (
@@ -73,7 +73,8 @@ def test_no_small_write_is_lost_silently(hostile, act):
 def test_every_request_of_a_put_may_go_wrong(hostile, act, size):
     """At every k, one request goes wrong: the put fails or succeeds, in time, and what is published is whole."""
     data = os.urandom(size)
-    for k in range(2, 40):
+
+    def one(k):
         store, server = hostile(Rule(act, None, k), deadline=0.7)
         started = time.monotonic()
         try:
@@ -90,10 +91,9 @@ def test_every_request_of_a_put_may_go_wrong(hostile, act, size):
         assert published(server) == {"a/object": data}
         store.close()
         server.__exit__()
-        if k > before:
-            break
-    else:
-        pytest.fail("the sweep never reached the end of the put")
+        return k > before
+
+    until_the_end(one, 2)
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])

@@ -11,7 +11,7 @@ import pytest
 from doubles.servers import sftp_engine
 from doubles.servers.hostile_sftp import Rule, published
 from doubles.servers.sftp_engine import COPY_DATA, POSIX_RENAME, READ, WRITE, SftpEngine
-from fix_sftp import patient
+from fix_sftp import patient, until_the_end
 
 from backupd.errors import StoreAuthError, StoreError, StoreFullError
 from backupd.store.base import Kept
@@ -53,7 +53,8 @@ def way(request, monkeypatch):
 )
 def test_every_request_may_go_wrong(hostile, act, way):
     """At every k, one request goes wrong: the old or the new content stands there, and the new one if it was done."""
-    for k in range(1, 60):
+
+    def one(k):
         store, server = prepared(hostile, deadline=0.5)
         server.mischief.rules[:] = [Rule(act, None, k)]
         done = False
@@ -72,10 +73,9 @@ def test_every_request_may_go_wrong(hostile, act, way):
         assert published(server) == {NAME: NEW}
         store.close()
         server.__exit__()
-        if k > before:
-            break
-    else:
-        pytest.fail("the sweep never reached the end of the recomposition")
+        return k > before
+
+    until_the_end(one, 1)
 
 
 @pytest.mark.parametrize("act", ["fail", "drop", "half", "flip"])

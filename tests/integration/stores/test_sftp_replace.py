@@ -12,7 +12,7 @@ import pytest
 from doubles.servers.hostile_sftp import Rule, published
 from doubles.servers.sftp_engine import OPENDIR, POSIX_RENAME, READDIR, WRITE
 from doubles.servers.sshd import Sshd
-from fix_sftp import patient
+from fix_sftp import patient, until_the_end
 
 from backupd.clock import SystemClock
 from backupd.errors import ObjectMissingError, StoreAuthError, StoreError, StoreFullError, StoreGoneError
@@ -58,7 +58,8 @@ def prepared(hostile, old, **changes):
 def test_every_request_of_a_replacement_may_go_wrong(hostile, act, size):
     """At every k, one request goes wrong: the old or the new content stands there, and the new one if it was done."""
     old, new = os.urandom(size), os.urandom(size)
-    for k in range(1, 40):
+
+    def one(k):
         store, server = prepared(hostile, old, deadline=0.5)
         server.mischief.rules[:] = [Rule(act, None, k)]
         started, done = time.monotonic(), False
@@ -78,10 +79,9 @@ def test_every_request_of_a_replacement_may_go_wrong(hostile, act, size):
         assert published(server) == {NAME: new}
         store.close()
         server.__exit__()
-        if k > before:
-            break
-    else:
-        pytest.fail("the sweep never reached the end of the replacement")
+        return k > before
+
+    until_the_end(one, 1)
 
 
 @pytest.mark.parametrize("act", ["fail", "drop", "half", "flip", "refuse"])
