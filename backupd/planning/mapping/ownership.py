@@ -11,7 +11,7 @@ Nothing is taken from rows, their numbers or statistics: a restored copy is mapp
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from backupd.model.inventory import ForeignKey, Table, TableName
@@ -141,7 +141,7 @@ class Ownership:
         """Show a person the column that names tenants in other tables, too, where only doubtful keys were found."""
         for root, one in self.undecided.items():
             keyed = {column for key in self._keys.keys_of(root) for column in key.columns}
-            like = self._like(root, named - keyed) if one.gap in _BY_KEYS else ()
+            like = self._like(root, named, keyed) if one.gap in _BY_KEYS else ()
             if like:
                 self.undecided[root] = replace(one, reason=f"{_no_key(like)}; {one.reason}", columns=like)
 
@@ -176,8 +176,11 @@ class Ownership:
             and self._keys.doubt(key) in ("", NULLS)
         ]
 
-    def _like(self, root: TableName, named: set[str]) -> tuple[str, ...]:
-        return tuple(sorted(column for column in named if self._tables[root].has(column)))
+    def _like(self, root: TableName, named: set[str], without: Collection[str] = ()) -> tuple[str, ...]:
+        """Return a table's columns of these names, also where they are spelled tenantId and tenant_id."""
+        table, same = self._tables[root], {_folded(name) for name in named}
+        columns = (*table.columns, *table.generated)
+        return tuple(sorted(one for one in columns if _folded(one) in same and one not in without))
 
     def _leave_reached(self) -> None:
         """Leave the tables from which a key leads to what is mapped, or waits to be.
@@ -307,6 +310,10 @@ _BY_KEYS = frozenset({Gap.DOUBTFUL, Gap.SEVERAL})
 def _told(referring: Sequence[tuple[Table, ForeignKey]]) -> str:
     names = dict.fromkeys(owner.name.dotted for owner, _ in referring)
     return f"{' and '.join(names)} {'refers' if len(names) == 1 else 'refer'} to each row one to one"
+
+
+def _folded(column: str) -> str:
+    return column.replace("_", "").lower()
 
 
 def _unsettled(name: TableName) -> str:

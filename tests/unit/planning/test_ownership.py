@@ -229,6 +229,15 @@ def test_the_databases_column_does_not_say_whose_users_are_who_work_for_several(
     assert all(not one.others for one in ruled.tables)
 
 
+def test_a_column_that_names_tenants_elsewhere_is_seen_in_another_spelling() -> None:
+    """An application in two languages has tenantId with keys and tenant_id without: its rows are no shared ones."""
+    event = table("event", key("orgId", "org"))
+    queue, plain = table("queue", columns=("id", "org_id")), table("plain", columns=("id", "organ"))
+    found = left(mapping(event, queue, plain, by=tenancy()))
+    assert (found["queue"].gap, ways(found["queue"])) == (Gap.DOUBTFUL, ["org_id"])
+    assert found["plain"].gap is Gap.NO_WAY
+
+
 def test_a_table_that_pairs_with_tenants_may_belong_to_several() -> None:
     """Its own column is then what somebody chose, as with users who may work for several companies."""
     user = table("user", key("org_id", "org"))
