@@ -156,15 +156,16 @@ class MonitoredNotifier(Notifier):
 
 def run_service(demand: Demand, *, as_json: bool) -> int:
     """Run the daemon until it is stopped; return its exit status. Raises ConfigError, BusyError."""
+    pipe = _signal_pipe()  # before the configuration is read: who changes it then asks for a reload, too
     accepted = demand.read()
     lines = Lines(sys.stderr, os.environ, as_json=as_json)
     with closing(Locks(accepted.context.config.node.state_dir)) as locks:
         locks.hold(job.key for job in accepted.plan.jobs)
-        return _serve(CurrentConfig(demand, accepted, locks), lines)
+        return _serve(CurrentConfig(demand, accepted, locks), lines, pipe)
 
 
-def _serve(current: CurrentConfig, lines: Lines) -> int:
-    clock, pipe = current.context.clock, _signal_pipe()
+def _serve(current: CurrentConfig, lines: Lines, pipe: SignalPipe) -> int:
+    clock = current.context.clock
     monitor = Monitor(current.settings, state_at_start(current.context, current.regions), clock, lines)
     fanout = Fanout((lines, HistoryListener(current), monitor), partial(_log_failure, lines))
     supervisor = Supervisor(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, TextIO
 
 import structlog
@@ -43,8 +44,13 @@ class Lines:
         self.write(level, **fields)
 
     def write(self, level: str, **fields: Any) -> None:
-        """Write one line; the field `event` names what happened."""
-        getattr(self._log, level)(**{name: value for name, value in fields.items() if value not in (None, "")})
+        """Write one line; the field `event` names what happened.
+
+        A log that takes nothing, on a full disk or through a pipe whose reader is gone, stops no backup: history,
+        metrics and notifications have the same.
+        """
+        with suppress(OSError):
+            getattr(self._log, level)(**{name: value for name, value in fields.items() if value not in (None, "")})
 
     def _ordered(self, _logger: Any, level: str, fields: Any) -> Any:
         # journald knows the time and the priority of a line; a person wants to read them.

@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import signal
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,8 @@ from doubles.node.fake_jobs import key
 from doubles.node.service_manager import service_manager
 from fix_clock import TickingClock
 
-from backupd.errors import BackupdError, BusyError, ConfigError, SpoolFullError
+from backupd.cli.service import Demand, run_service
+from backupd.errors import BackupdError, BusyError, ConfigError, InterruptedRunError, SpoolFullError
 from backupd.model.answers import (
     BackupAnswer,
     BackupReport,
@@ -150,6 +152,47 @@ def test_events_keep_their_names_in_the_log():
     events = [DaemonReady(AT, ()), Reloaded(AT, ()), Stopping(AT, "SIGTERM"), Stopped(AT, 1.0)]
 
     assert [json.loads(logged(event))["event"] for event in events] == ["ready", "reloaded", "stopping", "stopped"]
+
+
+def test_a_log_that_takes_nothing_stops_no_daemon():
+    """A full disk, or a pipe whose reader is gone; what can be written again is."""
+
+    class Log(io.StringIO):
+        full = True
+
+        def write(self, text: str) -> int:
+            if self.full:
+                raise OSError(errno.ENOSPC, "no room")
+            return super().write(text)
+
+    log = Log()
+    lines = Lines(log, {}, as_json=False)
+    lines.write("info", event="lost")
+    log.full = False
+    lines.write("info", event="kept")
+    assert "event=kept" in log.getvalue()
+
+
+def test_a_reload_that_is_asked_for_while_it_starts_ends_nothing(monkeypatch):
+    """The signal waits for the main loop; until then it was one that a terminal sends when it is closed."""
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.getsignal(number) for number in numbers}
+
+    def ended(*_):
+        raise InterruptedRunError("stopped by SIGHUP")
+
+    def read(_):
+        os.kill(os.getpid(), signal.SIGHUP)
+        raise ConfigError("it was read")
+
+    monkeypatch.setattr(Demand, "read", read)
+    try:
+        signal.signal(signal.SIGHUP, ended)
+        with pytest.raises(ConfigError, match="it was read"):
+            run_service(Demand(Path(), (), (), once=False), as_json=False)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def test_what_an_exit_status_means():
