@@ -181,6 +181,8 @@ ROWS = {
     "definitions: functions, checks, views, types": (
         "integration/drill/test_drill_hostile.py::test_an_owners_code_reads_no_secret_in_a_drill",
         "integration/daemon/test_units.py::test_a_server_of_the_drills_unit_sees_nothing_of_it",
+        "integration/restore/test_restore_hostile.py::test_code_of_an_owner_gets_no_superusers_rights_by_the_role_made_for_it",
+        "integration/restore/test_restore_hostile.py::test_what_needs_a_superuser_is_named_and_is_what_the_role_is_refused",
         "integration/restore/test_restore_files.py::test_rows_in_a_script_hold_no_commands",
         "integration/restore/test_recover.py::test_rows_in_a_script_hold_no_commands",
     ),

@@ -155,6 +155,7 @@ def _request(record: Record, snapshot: SnapshotName, tenant: str | None) -> Rest
         # Tablespaces are folders of the other machine.
         changes=SchemaChanges(no_tablespaces=True),
         purpose="drill",
+        trial=True,
     )
 
 

@@ -36,13 +36,14 @@ from backupd.postgres.target.lacks import Lack, missing_things, refused_things, 
 from backupd.postgres.target.late_tables import late_tables
 from backupd.postgres.target.load import Loader
 from backupd.postgres.target.pg_restore import (
-    Failures,
     fitting_programs,
     pg_restore_for,
     restore_large_objects,
     restore_section,
 )
 from backupd.postgres.target.post_data import restore_rest
+from backupd.postgres.target.refusals import Failures
+from backupd.postgres.target.restorer import superusers
 from backupd.postgres.target.subscriptions import count_subscriptions
 from backupd.trace import Progress, Warned
 
@@ -83,6 +84,7 @@ class DatabaseBuilder:
         with session.connect(self._request.target, session.MAINTENANCE) as connection:
             programs = self._look(connection)
             roles = self._make_roles(connection)
+            self._warn_of_owners(connection)
             try:
                 database.create(connection, self._schema.database, self._temporary, strict=self._failed is None)
             except BaseException:
@@ -129,6 +131,21 @@ class DatabaseBuilder:
         self._require(missing_things(connection, self._schema.needs, roles=self._request.roles))
         return programs
 
+    def _warn_of_owners(self, connection: Connection) -> None:
+        """Say that code of those who are no superusers will run with the rights of one."""
+        if self._request.trial or not session.is_superuser(connection):
+            return
+        plain = len(self._schema.authors - superusers(connection))
+        if plain:
+            others = "an owner who is" if plain == 1 else f"{plain} owners who are"
+            self._environment.trace.emit(
+                Warned(
+                    f"a superuser restores, and so runs with all rights, what {others} none wrote, such as checks",
+                    hint="Where an owner or the node may be hostile, restore by the role that `restore preview` prints "
+                    "with --restorer (`backupd manual restore`, When an owner is hostile).",
+                )
+            )
+
     def _require(self, lacks: Sequence[Lack]) -> None:
         """Refuse a target that lacks something; a restore that keeps going only says so."""
         if self._failed is None:
@@ -163,7 +180,7 @@ class DatabaseBuilder:
         request, plan = self._request, self._plan
         with pg_restore_for(request.target, self._temporary, programs) as client:
             with self._phases.phase("schema"):
-                restore_section(client, self._schema, "pre-data")
+                self._begin_schema(client)
                 for archive in self._contents.large_objects(plan):
                     changed = changed_archive(reader_of(archive), request.changes) if request.changes else archive
                     restore_large_objects(client, changed, self._failed_objects)
@@ -178,6 +195,18 @@ class DatabaseBuilder:
                     self._make_last(client)
                 unfilled = self._finish(connection)
         return broken, tuple(unfilled)
+
+    def _begin_schema(self, client: Client) -> None:
+        """Make what comes before the rows; with schemas, for a role that is no superuser, what may be done in them."""
+        schema = self._schema
+        with session.connect(self._request.target, self._temporary) as connection:
+            plain = not session.is_superuser(connection)
+        first = schema.schemas if plain else ()
+        if not first:
+            restore_section(client, schema, "pre-data")
+            return
+        restore_section(client, schema, "pre-data", only=first)
+        restore_section(client, schema, "pre-data", only=[one for one in schema.names if one not in set(first)])
 
     def _finish_schema(self, client: Client, connection: Connection, made: set[int]) -> tuple[BrokenKey, ...]:
         """Make the indexes that are not `made`, constraints and triggers; returns the foreign keys that cannot hold."""

@@ -5,7 +5,7 @@ earlier restores on this machine.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -21,6 +21,7 @@ from backupd.planning.restore import RestorePlan
 from backupd.postgres.target import session
 from backupd.postgres.target.lacks import Lack, missing_things
 from backupd.postgres.target.pg_restore import joined_schema
+from backupd.postgres.target.restorer import Restorer, restorer, superusers_part
 from backupd.repository.repository import Repository
 
 
@@ -51,6 +52,10 @@ class Preview:
     """Expected seconds, by earlier restores on this machine; None when none was measured."""
     lacks: tuple[Lack, ...] = ()
     """What the target lacks, with names: who asks has an identity, and could read all of it."""
+    superuser: tuple[str, ...] = field(default=(), repr=False)
+    """Kind and name of what only a superuser of the target can make."""
+    restorer: Restorer | None = None
+    """The role to restore by that was asked for."""
 
 
 def preview(
@@ -72,7 +77,7 @@ def preview(
             contents = stack.enter_context(SnapshotContents(repository, choice, request.readers))
             plan = contents.plan(request.selection, exact=choice.exact, rows=False)
         needed = contents.needed()
-        lacks = _lacks(request, contents, plan) if request.target.conninfo else ()
+        found = _at_target(request, contents, plan) if request.target.conninfo else _Found()
     return Preview(
         snapshot=choice.snapshot,
         exported=choice.record.exported,
@@ -89,18 +94,32 @@ def preview(
         ledger=len(history.chain.links),
         head=str(history.chain.head) if history.chain.links else "",
         expected=None if rates is None else phases.seconds() + rates.expected(plan.bytes),
-        lacks=lacks,
+        lacks=found.lacks,
+        superuser=found.superuser,
+        restorer=found.restorer,
     )
 
 
-def _lacks(request: RestoreRequest, contents: SnapshotContents, plan: RestorePlan) -> tuple[Lack, ...]:
-    """Return what the target lacks of what the schema names. Raises SourceError."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    lacks: tuple[Lack, ...] = ()
+    superuser: tuple[str, ...] = ()
+    restorer: Restorer | None = None
+
+
+def _at_target(request: RestoreRequest, contents: SnapshotContents, plan: RestorePlan) -> _Found:
+    """Return what the target lacks of what the schema names, and who can restore it. Raises SourceError."""
     head, files, _ = contents.schema(plan)
     with (
         joined_schema(head, files, changes=request.changes) as schema,
         session.connect(request.target, session.MAINTENANCE) as connection,
     ):
-        return tuple(missing_things(connection, schema.needs, roles=request.roles))
+        needs = schema.needs
+        return _Found(
+            tuple(missing_things(connection, needs, roles=request.roles)),
+            superusers_part(connection, needs, schema.database),
+            restorer(connection, needs, request.restorer) if request.restorer is not None else None,
+        )
 
 
 _LEAST = 1 << 20

@@ -58,6 +58,10 @@ class RestoreRequest:
     """Whether objects that PostgreSQL refuses are left out and named, instead of stopping the restore."""
     purpose: str = "restore"
     """The word for this restore in the ledger."""
+    trial: bool = False
+    """Whether the server is one for trying, shut in or guarded, so that nobody is warned of what owners wrote."""
+    restorer: str | None = field(default=None, repr=False)
+    """Name of a role to restore by that a preview is to plan."""
 
     pace: float | None = None
     """Seconds that each byte of COPY text took in the last restore on this machine, if one was measured."""

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 
 from backupd.postgres.schema.archive import Entry
 from backupd.postgres.schema.changes import database_tablespace
+from backupd.postgres.schema.privileged import needs_superuser
 from backupd.postgres.schema.roles import named_roles
 
+OWNER_OF_DATABASE = "pg_database_owner"
+"""PostgreSQL's own role, whose only member is the owner of the database; nobody can be made one."""
 _TRIED = frozenset({"EVENT TRIGGER", "PUBLICATION", "SUBSCRIPTION"})
 
 
@@ -23,6 +26,8 @@ class SchemaNeeds:
     extensions: frozenset[str] = frozenset()
     kinds: frozenset[str] = frozenset()
     """Kinds of objects that are made after the rows, and not by every role."""
+    privileged: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Kind and name of each object that only a superuser can make; a name may hold a tenant's."""
 
 
 def schema_needs(entries: Iterable[Entry]) -> SchemaNeeds:
@@ -32,10 +37,13 @@ def schema_needs(entries: Iterable[Entry]) -> SchemaNeeds:
     tablespaces: set[str] = set()
     extensions: set[str] = set()
     kinds: set[str] = set()
+    privileged: list[tuple[str, str]] = []
     for entry in entries:
         roles |= named_roles(entry)
         owners.add(entry.owner)
         tablespaces.add(entry.tablespace)
+        if needs_superuser(entry):
+            privileged.append((entry.description, entry.tag))
         if entry.description == "EXTENSION":
             extensions.add(entry.tag)
         elif entry.description == "DATABASE":
@@ -49,4 +57,5 @@ def schema_needs(entries: Iterable[Entry]) -> SchemaNeeds:
         frozenset(tablespaces) - none,
         frozenset(extensions),
         frozenset(kinds),
+        tuple(privileged),
     )

@@ -11,7 +11,7 @@ from backupd.errors import RefusedError
 from backupd.model.text import counted
 from backupd.postgres.connect import Connection
 from backupd.postgres.failures import reason
-from backupd.postgres.schema.needs import SchemaNeeds
+from backupd.postgres.schema.needs import OWNER_OF_DATABASE, SchemaNeeds
 from backupd.postgres.schema.statements import renamed, split_statements
 from backupd.postgres.target import session
 from backupd.postgres.target.database import database_part
@@ -84,7 +84,7 @@ def missing_things(connection: Connection, needs: SchemaNeeds, *, roles: bool) -
         found += _lack("role", needs.roles - there, cure, named=False)
     if not session.is_superuser(connection):
         how = "SET" if connection.info.server_version >= _SET_SINCE else "MEMBER"
-        rows = connection.execute(_STRANGE_OWNERS, (list(needs.owners), how)).fetchall()
+        rows = connection.execute(_STRANGE_OWNERS, (list(needs.owners - {OWNER_OF_DATABASE}), how)).fetchall()
         cure = "Make the user of --target a member of the owners, or a superuser; or give everything to it: --no-owner."
         found += _lack("owner whose role it is not", {name for (name,) in rows}, cure, named=False)
     spaces = _names(connection, "SELECT spcname FROM pg_catalog.pg_tablespace")

@@ -13,8 +13,8 @@ from typing import IO, cast
 from backupd.postgres.client_programs import Programs
 from backupd.postgres.connect import identifier
 from backupd.postgres.schema.statements import renamed
-from backupd.postgres.target import pg_restore
 from backupd.postgres.target.pg_restore import TIMEOUT_SINCE, DatabaseSql, SchemaArchive, listed
+from backupd.postgres.target.refusals import failure
 
 _TIMEOUT = b"SET transaction_timeout = 0;\n"
 """A statement that servers before 17 do not know."""
@@ -80,7 +80,7 @@ def _script(programs: Programs, options: list[str], passed: tuple[int, ...], ser
                 raise
         if process.returncode:
             stderr.seek(0)
-            raise pg_restore.failure("writing the schema", process.returncode, stderr.read()) from None
+            raise failure("writing the schema", process.returncode, stderr.read()) from None
 
 
 def _pieces(output: IO[bytes], *, older: bool) -> Iterator[bytes]:

@@ -135,6 +135,12 @@ def test_a_region_on_paper(whole: Whole, pg17: Server) -> None:
     assert plan.count("missing   role") == plan.count("owner_of_note") == 1
     answer = whole.json("preview", status=2)
     assert [one["plan"]["rows"] for one in answer["databases"]] == [2, 1, 1]
+    assert "--restorer wants a DATABASE" in whole.run("preview", "--restorer", "restorer", status=2)
+    script = whole.run("preview", "app", "--target", whole.target, "--restorer", "restorer")
+    statements = [line.split()[:3] for line in script.splitlines() if line.startswith(("CREATE ", "GRANT "))]
+    assert statements == [["CREATE", "ROLE", '"restorer"'], ["GRANT", '"owner_of_note"', "TO"]]
+    assert "--role-map postgres=restorer" in script
+    assert TENANT not in whole.printed
     book = whole.run("runbook", status=2)
     for words in ("RUNBOOK: all databases of region be", "later: no snapshot", "--globals --analyze", "recover store"):
         assert words in book

@@ -11,7 +11,7 @@ from backupd.errors import ExtensionRefusedError, ProgramKilledError, RefusedErr
 from backupd.postgres.connect import Connection
 from backupd.postgres.schema.statements import TEMPORARY, grouped, renamed, temporary_name, without_provider
 from backupd.postgres.target import finish
-from backupd.postgres.target.pg_restore import Failures, failure
+from backupd.postgres.target.refusals import Failures, failure
 
 SECRET = "hidden-marker"
 NEW = '"n""w"'

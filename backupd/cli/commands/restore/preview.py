@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,7 @@ from backupd.cli.commands.restore.output import (
 from backupd.cli.commands.restore.region import each_database, find_region
 from backupd.cli.commands.restore.task import configured, opened
 from backupd.cli.run import Reply
+from backupd.errors import UsageError
 from backupd.model.ids import SHORT_NAME
 from backupd.model.text import counted
 from backupd.planning.selection import Selection
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from backupd.operations.restore import RestoreRequest
     from backupd.operations.restore.preview import Preview
     from backupd.operations.restore.region import DatabaseOutcome, RegionContents
+    from backupd.postgres.target.restorer import Restorer
 
 _KEYS = "those that need what is left out stop the restore, but for --without-broken-keys"
 
@@ -51,6 +54,15 @@ def preview(
         ),
     ] = None,
     passfile: PassfileOption = None,
+    restorer: Annotated[
+        str | None,
+        typer.Option(
+            "--restorer",
+            metavar="ROLE",
+            show_default=False,
+            help="Print the statements that make this role, no superuser, to restore by where an owner may be hostile.",
+        ),
+    ] = None,
     *,
     changed: ChangeOptions,
     part: PartOptions,
@@ -59,14 +71,18 @@ def preview(
     """Say what would be fetched and written, and how long it should take.
 
     Reads the ledger, the record and the manifests, and writes nothing. The time is known after a first restore on this
-    machine. With a target, roles, tablespaces and extensions are named that the snapshot needs and the server lacks.
+    machine. With a target, roles, tablespaces and extensions are named that the snapshot needs and the server lacks,
+    and what only a superuser can make.
 
     \b
     Examples:
       backupd restore preview be app --identity ops.identity
       backupd restore preview be app --tenant acme --identity ops.identity
       backupd restore preview be --snapshot 2026-03-31T14:00 --identity ops.identity
+      backupd restore preview be app --restorer restorer --target "host=db2 user=postgres" --identity ops.identity
     """
+    if restorer is not None and (target is None or database is None):
+        raise UsageError("--restorer wants a DATABASE and a --target", hint="The role is made for one snapshot there.")
     from backupd.operations.restore import RestoreRequest
     from backupd.wiring.restore import programs_alone, restore_server
 
@@ -82,6 +98,7 @@ def preview(
             member=part.member,
             selection=selection,
             changes=changed.changes(),
+            restorer=restorer,
         )
         if database is None:
             return _region_reply(task.region, *preview_each(task, request)).print(as_json=options.as_json)
@@ -122,7 +139,10 @@ def _database_reply(region: str, planned: Preview, selection: Selection) -> Repl
         "ledger": f"obeyed up to entry {planned.ledger}",
         "time": expected_time(planned.expected, "unknown: no restore of it was measured here yet"),
     }
-    return Reply({"region": region, "plan": planned}, [*output.fact_lines(facts), *_lacking([planned])])
+    lines = [*output.fact_lines(facts), *_lacking([planned]), *_superusers([planned])]
+    if planned.restorer is not None:
+        lines += _restorer_lines(planned.restorer)
+    return Reply({"region": region, "plan": planned}, lines)
 
 
 def _lacking(planned: Sequence[Preview]) -> Iterator[str]:
@@ -133,6 +153,28 @@ def _lacking(planned: Sequence[Preview]) -> Iterator[str]:
     for (what, cure), names in found.items():
         yield f"missing   {what}: {', '.join(names)}"
         yield f"          {cure}"
+
+
+def _superusers(planned: Sequence[Preview]) -> Iterator[str]:
+    """Yield what only a superuser of the target can make of these, each once."""
+    found = dict.fromkeys(name for one in planned for name in one.superuser)
+    if found:
+        yield f"superuser {', '.join(found)}"
+        yield "          a superuser can make these; restored by another, they need --keep-going, which leaves them out"
+
+
+def _restorer_lines(role: Restorer) -> Iterator[str]:
+    """Yield a script for psql: what is no statement is a comment."""
+    yield ""
+    yield "-- A superuser of the target looks at this, and runs it. Then give the role a password: \\password"
+    yield from role.statements
+    options = "".join(f" --role-map {shlex.quote(f'{one}={role.name}')}" for one in role.mapped)
+    yield f"-- Restore with user={role.name} in --target{', and' if options else ''}{options}"
+    if role.mapped:
+        yield "-- A member of those owners could become a superuser; what is theirs is given to the role."
+    if role.elsewhere:
+        yield f"-- Other databases there are owned by {', '.join(role.elsewhere)}: hostile code could rename or set"
+        yield "-- them by it. Restore on a server of its own, or with --no-owner, which needs no GRANT of theirs."
 
 
 def _region_reply(region: str, finding: RegionContents, planned: Sequence[DatabaseOutcome[Preview]]) -> Reply:
@@ -164,6 +206,7 @@ def _region_lines(
         yield f"keys: {_KEYS}"
     yield f"the ledger is obeyed up to entry {len(finding.history.chain.links)}"
     yield from _lacking(plans)
+    yield from _superusers(plans)
 
 
 def _row(one: DatabaseOutcome[Preview], plan: Preview) -> tuple[output.Cell, ...]:

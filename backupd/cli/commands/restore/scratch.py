@@ -84,6 +84,7 @@ def scratch(
             analyze=analyze,
             without_broken_keys=without_broken_keys,
             selection=selection,
+            trial=True,
         )
         if database is None:
             return _restore_region(task, request, wanted).print(as_json=options.as_json)
