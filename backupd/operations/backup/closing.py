@@ -26,6 +26,14 @@ _BEHIND_ALL = Pseudonym(chr(0x10FFFF))
 """Text that stands behind every pseudonym."""
 
 
+class UnmetSegmentError(Exception):
+    """A segment is another than before, although nothing of it was read: who it belongs to is known to nobody here.
+
+    All of a tenant's rows in one part were deleted, say, or a table was dropped, and the tenant's other rows were taken
+    over unread.
+    """
+
+
 class SegmentClosing:
     """The last step of reading: from what was read to manifests, and from these to the sections of the snapshot."""
 
@@ -49,7 +57,10 @@ class SegmentClosing:
         self._known = _KnownManifests(target.index)
 
     def closings(self) -> Iterator[tuple[int, Closing]]:
-        """Yield what the workers have to end, each with the worker's number. May be called once."""
+        """Yield what the workers have to end, each with the worker's number. May be called once.
+
+        Raises UnmetSegmentError.
+        """
         contents, collector = self._contents, self._collector
         segments: Iterable[Pseudonym] = collector.spans.segments | contents.named.keys()
         if self._unchanged is not None:
@@ -58,11 +69,9 @@ class SegmentClosing:
             read = collector.spans.of(segment)
             entries = contents.entries(segment, read)
             if entries:
-                yield from self._closing(segment, entries, read)
+                yield from self._closing(segment, entries)
 
-    def _closing(
-        self, segment: Pseudonym, entries: Sequence[Entry], read: Sequence[tuple[int, bytes]]
-    ) -> Iterator[tuple[int, Closing]]:
+    def _closing(self, segment: Pseudonym, entries: Sequence[Entry]) -> Iterator[tuple[int, Closing]]:
         manifest = b"".join(encode_entries(entries))
         says = digest(self._target.generation.chunk_key, manifest)
         numbers = _referred(entries)
@@ -73,7 +82,10 @@ class SegmentClosing:
             return
         self._needs[segment] = array("q", [0, *numbers])
         self._collector.digests[segment] = says
-        owner = max(added) if added else self._collector.worker_of[read[0][0]] if read else 0
+        owner = max(added) if added else self._collector.met.get(segment)
+        if owner is None and segment not in self._contents.named:
+            raise UnmetSegmentError
+        owner = owner or 0
         data_class, tenant = self._contents.named.get(segment, ("", None))
         yield owner, Closing(segment, manifest, data_class, tenant)
         for worker in added - {owner}:

@@ -72,8 +72,8 @@ class Collector:
         self.spans = spans
         self.tallies: dict[int, TaskTally] = {}
         """Rows and bytes of each task that is done, by its number."""
-        self.worker_of: dict[int, int] = {}
-        """The worker that did each task."""
+        self.met: dict[Pseudonym, int] = {}
+        """A worker that has read something of each segment, and so knows whose it is."""
         self.digests: dict[Pseudonym, bytes] = {}
         """Keyed digests of the manifests that are being written."""
         self.manifests: dict[Pseudonym, int] = {}
@@ -129,7 +129,11 @@ class Collector:
     def done(self, done: TaskDone) -> None:
         if self.listener is not None:
             self.listener(done)
-        self.worker_of[done.task] = done.worker
+        self.met.update((Pseudonym(pseudonym), done.worker) for pseudonym, _ in done.spans)
+        self.taken_over(done)
+
+    def taken_over(self, done: TaskDone) -> None:
+        """Take a task over that no worker has done, as an earlier run has it."""
         placed = left_out = size = 0
         for pseudonym, packed in done.spans:
             rows, count = span_counts(packed)

@@ -58,7 +58,8 @@ def read_database(
 ) -> tuple[Reading, SegmentClosing]:
     """Read everything, let the exported snapshot go, and end every segment; packs may still be on their way then.
 
-    Raises SourceError and its subclasses, UnmappedError, SpoolFullError, and what stopped the uploader.
+    Raises SourceError and its subclasses, UnmappedError, SpoolFullError, UnmetSegmentError, and what stopped the
+    uploader.
     """
     source, holder, inventory = held.source, held.holder, held.inventory
     exported = holder.exported

@@ -281,7 +281,7 @@ class Unread:
     def _take_over(self, task: TableTask, place: bytes, found: RememberedExtent, collector: Collector) -> None:
         del self._places[task.copy.task]
         self._memory.keep(self._database, place)
-        collector.done(TaskDone(task.copy.task, found.rows, found.spans, task.copy.task % self._node.workers))
+        collector.taken_over(TaskDone(task.copy.task, found.rows, found.spans, 0))
         self._taken += 1
         self._blocks += task.blocks
 
@@ -296,7 +296,7 @@ class Unread:
                 found = self._memory.find(place) if decisions.mode is None else None
                 if found is not None:
                     self._memory.keep(self._database, place)
-                    collector.done(TaskDone(task.task, 0, found.spans, 0))
+                    collector.taken_over(TaskDone(task.task, 0, found.spans, 0))
                     continue
                 self._places[task.task] = place
             left.append(task)
