@@ -47,6 +47,16 @@ def test_a_mask_is_the_same_numbers(numbers: set[int], limit: int) -> None:
     assert bits_of(mask) == sorted(numbers)
 
 
+def test_a_mask_has_every_range_that_goes_over_bytes() -> None:
+    """Wherever it begins and ends, and with others in the bytes in which it does."""
+    limit = 40
+    for first in range(2, limit - 3):
+        for count in range(1, limit - 2 - first):
+            after = first + count + 1
+            mask = 1 | ((1 << count) - 1) << first | 1 << after
+            assert to_mask([0, 1, first, count, after, 1], limit) == mask
+
+
 def test_a_mask_of_many_ranges_is_made_in_one_pass() -> None:
     """A thief who may sign puts as many into a record as it holds: with a copy for each, this would take hours."""
     limit = 1 << 24
