@@ -185,4 +185,7 @@ def label_of(database: str, member: str | None) -> str:
 
 
 def _tenant(name: str | None) -> str:
-    return _SHARED if name is None else name
+    """Return a tenant's name, in quotes where it could pass for the word for shared rows, or for quotes."""
+    if name is None:
+        return _SHARED
+    return f'"{name}"' if not name or name.startswith(("(", '"')) else name
