@@ -125,7 +125,7 @@ class FolderWriter:
         keys = [*(entry.dump_id for entry in schema.keys), *schema.last]
         for name, section, only in (
             ("schema-before.sql", "pre-data", None),
-            ("schema-after.sql", "post-data", schema.others),
+            ("schema-after.sql", "post-data", (*schema.others, *schema.joins)),
             *([("foreign-keys.sql", "post-data", keys)] if keys else []),
         ):
             begin = () if section != "pre-data" or plan.facts.database.public else (_NO_PUBLIC,)
