@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from backupd.model.text import human_bytes, human_duration
+from backupd.model.text import counted, human_bytes, human_duration
 from backupd.trace import PhaseStarted, Progress
 
 WINDOW = 10.0
@@ -113,7 +113,8 @@ def _fitted(parts: dict[str, str], width: int | None) -> str:
 
 def _share(meter: Meter, done: int, total: int | None) -> str:
     shown = done if total is None else total
-    amount = human_bytes(shown) if meter.started.unit == "bytes" else f"{shown} {meter.started.unit}"
+    unit = meter.started.unit
+    amount = human_bytes(shown) if unit == "bytes" else counted(shown, unit.removesuffix("s"))
     return f"{min(99, 100 * done // total)} % of {amount}" if total else amount
 
 

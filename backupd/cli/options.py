@@ -24,7 +24,6 @@ from backupd.errors import ConfigError, KeyRefusedError, UsageError
 if TYPE_CHECKING:
     from backupd.model.documents import LedgerHead
     from backupd.model.ids import RegionName, TenantId
-    from backupd.operations.tenants.standing import TenantStanding
     from backupd.seal.suite import KeyPair
     from backupd.wiring.context import Context
 
@@ -326,25 +325,6 @@ def tenant_named(context: Context, region: RegionName, text: str, *, is_id: bool
     return tenant_tags(context, region).tenant_id(text)
 
 
-def spoken(code: str | None) -> str:
-    """Return a code such as `erasure-requested` as words."""
-    return (code or "").replace("-", " ")
-
-
-def standing_lines(one: TenantStanding) -> Iterator[str]:
-    """Yield the lines that describe how a tenant stands."""
-    scope = f", class {one.scope}" if one.scope else ""
-    yield f"tenant {one.tenant}, incarnation {one.incarnation}{scope}: {one.state.value}"
-    if one.since is not None:
-        yield f"  {spoken(one.cause)} on {day(one.since)}; purged by {day(one.purge_by)}, gone by {day(one.deadline)}"
-    if one.holds:
-        yield f"  held by {', '.join(one.holds)}"
-    if one.stores:
-        yield f"  not cleared yet: {', '.join(one.stores)}"
-    if one.overdue:
-        yield f"  LATE: {one.overdue}"
-
-
 def region_of(context: Context, name: str) -> RegionName:
     """Return the region of this name. Raises UsageError when it is not configured."""
     return context.regions([name])[0]
@@ -364,8 +344,3 @@ def parse_instant(text: str) -> datetime:
             f'"{text[:40]}" is no time', hint="Write it like 2026-11-01 or 2026-11-01T14:00 (UTC)."
         ) from None
     return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-
-
-def day(instant: datetime | None) -> str:
-    """Return the day of an instant as YYYY-MM-DD, an empty text for None."""
-    return "" if instant is None else f"{instant:%Y-%m-%d}"

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from backupd.cli.options import day
 from backupd.cli.output import Cell, TextTable, age, fact_lines, human_bytes
 from backupd.model.ids import SHORT_NAME
-from backupd.model.text import counted, counts
+from backupd.model.text import counted, counts, day
 
 if TYPE_CHECKING:
     from backupd.model.documents import Totals

@@ -1,12 +1,11 @@
-"""The lines that say where a tenant's rows are, for people."""
+"""The lines that say how a tenant stands, and where the rows are, for people."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from backupd.cli.options import day, standing_lines
-from backupd.model.text import counted, counts
+from backupd.model.text import counted, counts, day
 
 if TYPE_CHECKING:
     from backupd.operations.keeper.locate import TenantLocation, Unseen
@@ -32,6 +31,21 @@ ELSEWHERE = {
     "statutory-records": "records that law asks to be kept",
     "other-regions": "other regions",
 }
+
+
+def standing_lines(one: TenantStanding) -> Iterator[str]:
+    """Yield the lines that describe how a tenant stands."""
+    cause = (one.cause or "").replace("-", " ")
+    scope = f", class {one.scope}" if one.scope else ""
+    yield f"tenant {one.tenant}, incarnation {one.incarnation}{scope}: {one.state.value}"
+    if one.since is not None:
+        yield f"  {cause} on {day(one.since)}; purged by {day(one.purge_by)}, gone by {day(one.deadline)}"
+    if one.holds:
+        yield f"  held by {', '.join(one.holds)}"
+    if one.stores:
+        yield f"  not cleared yet: {', '.join(one.stores)}"
+    if one.overdue:
+        yield f"  LATE: {one.overdue}"
 
 
 def rest_lines(region: str, one: TenantStanding) -> Iterator[str]:

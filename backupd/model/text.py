@@ -24,6 +24,11 @@ def compact(instant: datetime) -> str:
     return instant.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
+def day(instant: datetime | None) -> str:
+    """Return the day of an instant as YYYY-MM-DD, an empty text for None."""
+    return "" if instant is None else f"{instant:%Y-%m-%d}"
+
+
 def parse_stamp(text: str) -> datetime:
     """Parse an instant that `stamp` wrote.
 

@@ -112,10 +112,11 @@ class Point(NamedTuple):
 def bars(title: str, rows: Sequence[Bar]) -> Chart:
     """Draw a bar for each row, from one common zero; a bar beyond its limit is marked."""
     most = max([1e-9, *(row.value or 0 for row in rows), *(row.limit or 0 for row in rows)])
-    chart = Chart(title, f"{title}: " + ("; ".join(f"{row.label} {row.text}" for row in rows) or "nothing"), 0)
+    summary = "; ".join(f"{row.label} {row.text}" for row in rows) or "nothing"
+    chart = Chart(title, f"{title}: {summary}", max(1, len(rows)) * _ROW + 8)
     for index, row in enumerate(rows):
         y = 6 + index * _ROW
-        chart.texts.append(SvgText(_BARS_LEFT - 6, y + 13, _short(row.label), "end"))
+        chart.texts.append(SvgText(_BARS_LEFT - 6, y + 13, short(row.label), "end"))
         chart.texts.append(SvgText(_BARS_RIGHT + 6, y + 13, row.text, "start"))
         chart.rects.append(Rect(_BARS_LEFT, y, _BARS_RIGHT - _BARS_LEFT, 17, "ground"))
         if row.value is not None:
@@ -124,7 +125,7 @@ def bars(title: str, rows: Sequence[Bar]) -> Chart:
         if row.limit is not None:
             x = _BARS_LEFT + _scaled(row.limit, most)
             chart.lines.append(Line(x, y - 3, x, y + 20, "most"))
-    return _sized(chart, max(1, len(rows)) * _ROW + 8)
+    return chart
 
 
 def trend(title: str, points: Sequence[Point], spell: Spell) -> Chart:
@@ -204,9 +205,6 @@ def _scaled(value: float, most: float) -> float:
     return round((_BARS_RIGHT - _BARS_LEFT) * value / most, 1)
 
 
-def _short(label: str) -> str:
+def short(label: str) -> str:
+    """Return a label as it fits before a row of a chart."""
     return label if len(label) <= 16 else f"{label[:15]}…"
-
-
-def _sized(chart: Chart, height: float) -> Chart:
-    return Chart(chart.title, chart.summary, height, chart.rects, chart.lines, chart.paths, chart.dots, chart.texts)

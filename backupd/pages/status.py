@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from backupd.model.status import Alarm, AlarmSeverity, JobFacts, RegionFacts, StoreFacts
 from backupd.model.text import human_bytes, human_duration
-from backupd.pages.charts import Bar, Chart, Dot, Line, Rect, SvgText, bars
+from backupd.pages.charts import Bar, Chart, Dot, Line, Rect, SvgText, bars, short
 from backupd.pages.environment import environment, spell_seconds
 
 OUTCOMES: Final = {
@@ -167,7 +167,7 @@ def timeline(region: RegionFacts, store: StoreFacts, now: datetime) -> Chart:
         chart.texts.append(SvgText(_x(at, now), bottom + 12, f"{at:%m-%d}", anchor))
     for index, lane in enumerate(lanes):
         y = _TOP + index * _LANE
-        chart.texts.append(SvgText(_LEFT - 6, y + 13, _short(lane.label), "end"))
+        chart.texts.append(SvgText(_LEFT - 6, y + 13, short(lane.label), "end"))
         chart.rects.append(Rect(_LEFT, y, _RIGHT - _LEFT, 17, "ground"))
         chart.rects.extend(_gap(first, last, y, now) for first, last in gaps(lane.ticks, lane.most, lane.since, now))
         seen = (at for at in lane.ticks if begin <= at <= now)
@@ -217,7 +217,3 @@ def _gap(first: datetime, last: datetime, y: float, now: datetime) -> Rect:
 
 def _x(at: datetime, now: datetime) -> float:
     return round(_LEFT + (_RIGHT - _LEFT) * ((at - (now - SPAN)) / SPAN), 1)
-
-
-def _short(label: str) -> str:
-    return label if len(label) <= 16 else f"{label[:15]}…"

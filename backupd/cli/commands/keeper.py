@@ -17,13 +17,12 @@ from backupd.cli.options import (
     QuietOption,
     RegionArgument,
     StoresOption,
-    day,
     load_context,
 )
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply, Results, for_each, for_each_store
 from backupd.errors import RefusedError
-from backupd.model.text import counted, counts
+from backupd.model.text import counted, counts, day
 
 if TYPE_CHECKING:
     from backupd.model.answers import PlannedPurges

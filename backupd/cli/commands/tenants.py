@@ -23,17 +23,15 @@ from backupd.cli.options import (
     JsonOption,
     RegionOption,
     TenantArgument,
-    day,
     load_context,
     region_of,
-    standing_lines,
     tenant_of,
 )
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply
-from backupd.cli.tenant_lines import location_lines
+from backupd.cli.tenant_lines import location_lines, standing_lines
 from backupd.errors import RefusedError, StoreGoneError
-from backupd.model.text import counted
+from backupd.model.text import counted, day
 
 if TYPE_CHECKING:
     from backupd.model.ids import TenantId

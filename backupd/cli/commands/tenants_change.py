@@ -31,7 +31,6 @@ from backupd.cli.options import (
     load_context,
     parse_instant,
     region_of,
-    standing_lines,
     tenant_named,
     typed_tenant,
 )
@@ -282,7 +281,7 @@ def _change(asked: _Asked, change: TenantChange, *, purge: bool) -> int:
 
 
 def _reply(region: RegionName, desk: TenantDesk, changed: Changed, purged: object) -> Reply:
-    from backupd.cli.tenant_lines import rest_lines
+    from backupd.cli.tenant_lines import rest_lines, standing_lines
     from backupd.operations.tenants.standing import standing
 
     stands = standing(desk.book.states, changed.incarnation, desk.clock.now(), desk.budget.expiry_gap)

@@ -13,7 +13,7 @@ from backupd.errors import OUT_OF_REACH, UNSOUND, BackupdError, ObjectMissingErr
 from backupd.model.attestation import NOT_COVERED
 from backupd.model.documents import Record
 from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName, TenantId
-from backupd.model.text import parse_stamp
+from backupd.model.text import day, parse_stamp
 from backupd.operations.keeper.holds import NamedSections
 from backupd.operations.keeper.incarnation_segments import find_segments
 from backupd.operations.keeper.server_snapshots import holds_key, holds_section
@@ -243,21 +243,17 @@ def _gone_by(
     if incarnation.purge is None:
         return (
             stands.deadline,
-            f"{stands.cause} on {_day(stands.since)}: purged by {_day(stands.purge_by)}, gone by the deadline",
+            f"{stands.cause} on {day(stands.since)}: purged by {day(stands.purge_by)}, gone by the deadline",
         )
     if incarnation.purge.stores <= incarnation.purge.absent.keys():
         seen = max((at for at, _ in incarnation.purge.absent.values()), default=incarnation.purge.began)
-        return seen, f"purged on {_day(incarnation.purge.began)}, seen to be gone from every store"
+        return seen, f"purged on {day(incarnation.purge.began)}, seen to be gone from every store"
     rest = max(incarnation.purge.began, max(incarnation.purge.cleared.values(), default=now)) + budget.aging
     late = min(max(rest, now), stands.deadline) if now <= stands.deadline else rest
     return (
         late,
-        f"purged on {_day(incarnation.purge.began)}: gone when the stores' own snapshots of before have aged out",
+        f"purged on {day(incarnation.purge.began)}: gone when the stores' own snapshots of before have aged out",
     )
-
-
-def _day(instant: datetime | None) -> str:
-    return "" if instant is None else f"{instant:%Y-%m-%d}"
 
 
 def _days(span: timedelta) -> str:
