@@ -19,8 +19,6 @@ from fix_internal_errors import found_in
 from fix_nodes import NodeFolder
 from fix_postgres import Database
 
-from backupd.seal.keyfiles import write_signer
-
 SCHEDULE = """
 [daemon]
 spread = "0s"
@@ -29,10 +27,6 @@ stop_within = "{stop_within}"
 stall = "{stall}"
 [schedule]
 verify_share = "all"
-"""
-KEEPER = """
-[keeper]
-signing_key_file = "{node}/keeper.key"
 """
 KINDS = ("backup", "ingest", "sync", "purge", "expire", "verify", "observe", "drill")
 
@@ -143,9 +137,6 @@ def kept_node(pg17: object, make_database: Callable[..., Database], node_of: Cal
         "INSERT INTO note SELECT g, 'secretive-' || g % 3, md5(g::text) FROM generate_series(1, 300) g",
     )
     node = node_of(database)
-    signer = write_signer(node.node / "keeper.key")
-    config = node.node / "backupd.toml"
-    text = config.read_text().replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
-    config.write_text(text + KEEPER.format(node=node.node))
+    node.become_keeper()
     node.database = database
     return node

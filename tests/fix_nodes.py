@@ -82,6 +82,19 @@ class NodeFolder:
         }
         (self.node / "backupd.toml").write_text(CONFIG.format(**(fields | changes)))
 
+    def become_keeper(self, more: str = "") -> Signer:
+        """Make a keeper's key, which `[trust]` names, and add `[keeper]` and these lines to the configuration."""
+        signer = write_signer(self.node / "keeper.key")
+        config = self.node / "backupd.toml"
+        text = config.read_text().replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
+        config.write_text(f'{text}\n[keeper]\nsigning_key_file = "{self.node}/keeper.key"\n{more}')
+        return signer
+
+    def write_identity(self) -> None:
+        """Write `ops.identity`, and the file `passphrase` that opens it."""
+        (self.folder / "passphrase").write_text("a passphrase\n")
+        keyfiles.write_identity(self.folder / "ops.identity", "ops", self.pair, "a passphrase")
+
     def command(self, *arguments: str, module: Sequence[str] = ("backupd",)) -> list[str]:
         return [sys.executable, "-m", *module, *arguments]
 

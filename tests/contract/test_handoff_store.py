@@ -6,6 +6,7 @@ import hashlib
 import io
 
 import pytest
+from doubles.stores.objects import names, put
 
 from backupd.clock import SystemClock
 from backupd.errors import ObjectExistsError, ObjectMissingError, StoreError
@@ -15,10 +16,6 @@ from backupd.store.probe import probe
 from backupd.store.server import server_time
 
 NAME, DATA = "packs/a/b.pack", b"content" * 1000
-
-
-def put(store, name, data):
-    store.put_new(name, io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
 
 
 @pytest.fixture
@@ -31,10 +28,6 @@ def store(vault, tmp_path):
     """The node's side of it."""
     (tmp_path / "be/incoming").mkdir(parents=True)
     return HandoffStore(vault, DirectoryStore(tmp_path / "be/incoming/n1"))
-
-
-def names(store, prefix=""):
-    return sorted(info.name for info in store.list(prefix))
 
 
 def test_what_is_put_lies_in_the_nodes_own_folder_alone(store, vault):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 
 import pytest
+from doubles.stores.objects import put
 from fix_handmade_keeper import SeenEvents
 
 from backupd.clock import SystemClock
@@ -119,7 +118,7 @@ def test_what_is_no_lease_holds_nobody_up(store, forge):
     else:
         Lease(store, claimant("thief"))._put(86_400)
         data = store.get("leases/0000000001.json") if forge == "another number's" else b"{}"
-        store.put_new("leases/0000000007.json", io.BytesIO(data), len(data), sha256(data).hexdigest())
+        put(store, "leases/0000000007.json", data)
         store.remove("leases/0000000001.json")
     with hold_lease(store, claimant("one")) as lease:
         lease.require()

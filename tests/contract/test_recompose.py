@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
 import threading
 from itertools import pairwise
 
 import pytest
 from doubles.servers.sshd import Sshd
+from doubles.stores.objects import names, put
 
 from backupd.clock import SystemClock
 from backupd.errors import ObjectMissingError, StoreError
@@ -27,16 +26,8 @@ WAYS = {
 }
 
 
-def put(store, name, data):
-    store.put_new(name, io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
-
-
 def joined(pieces, old=OLD):
     return b"".join(old[one.offset : one.offset + one.length] if isinstance(one, Kept) else one for one in pieces)
-
-
-def names(store):
-    return sorted(info.name for info in store.list(""))
 
 
 @pytest.fixture(params=["copying", "carrying"])

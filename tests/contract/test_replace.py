@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import threading
 
 import pytest
+from doubles.stores.objects import digest, names, put, replace
 
 from backupd.errors import ObjectMissingError, StoreError
 
 SIZES = [0, 1, 5_000, 261_121, 2_000_000]
-
-
-def digest(data):
-    return hashlib.sha256(data).hexdigest()
-
-
-def put(store, name, data):
-    store.put_new(name, io.BytesIO(data), len(data), digest(data))
-
-
-def replace(store, name, data):
-    store.replace(name, io.BytesIO(data), len(data), digest(data))
-
-
-def names(store):
-    return sorted(info.name for info in store.list(""))
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from doubles.servers.sshd import Sshd
+from doubles.stores.objects import put
 
 from backupd.clock import SystemClock
 from backupd.errors import ObjectMissingError, StoreError
@@ -19,10 +20,6 @@ from backupd.store.sftp.store import SftpStore
 
 NAME = "daily_2030-01-01"
 SNAPSHOT = ServerSnapshot(NAME)
-
-
-def put(store, name, data):
-    store.put_new(name, io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
 
 
 def listed(view, prefix=""):

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from doubles.stores.objects import digest, names, put
 
 from backupd.errors import ObjectExistsError, ObjectMissingError, StoreError
 
 SIZES = [0, 1, 4096, 32_768, 261_120, 261_121, 3_000_000]
-
-
-def digest(data):
-    return hashlib.sha256(data).hexdigest()
-
-
-def put(store, name, data):
-    store.put_new(name, io.BytesIO(data), len(data), digest(data))
-
-
-def names(store, prefix=""):
-    return sorted(info.name for info in store.list(prefix))
 
 
 @pytest.mark.parametrize("size", SIZES)

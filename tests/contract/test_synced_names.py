@@ -7,6 +7,7 @@ import io
 import os
 
 import pytest
+from doubles.stores.objects import put
 
 from backupd.store.sftp import wire
 from backupd.store.sftp.channel import Channel
@@ -30,10 +31,6 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[SftpRequest, Reply]]:
 
     monkeypatch.setattr(Channel, "ask", noting)
     return seen
-
-
-def put(store: SftpStore, name: str, data: bytes) -> None:
-    store.put_new(name, io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
 
 
 def renames(request: SftpRequest) -> bool:

@@ -14,6 +14,7 @@ from unittest.mock import patch
 import msgspec
 from doubles.paths import TESTS
 from doubles.samples import attestation_pages, reports
+from doubles.samples.archive_bytes import integer, text
 from doubles.samples.example_config import EXAMPLE
 from fuzz_parsers import CONTEXT, GENERATION, KEY, SEED_RECORD, SIGNER
 
@@ -173,12 +174,6 @@ def _replies() -> list[bytes]:
 
 
 def _archive(version: tuple[int, int]) -> bytes:
-    def integer(value: int) -> bytes:
-        return bytes([value < 0]) + abs(value).to_bytes(4, "little")
-
-    def text(value: str | None) -> bytes:
-        return integer(-1) if value is None else integer(len(value)) + value.encode()
-
     def entry(number: int, description: str, tag: str, definition: str, *needs: int) -> bytes:
         kind = integer(114) if version >= (1, 16) else b""
         return b"".join(

@@ -13,7 +13,6 @@ import pwd
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from doubles.servers.ports import free_port
 
 SUPERUSER = "postgres"
 FAST = {
@@ -156,7 +156,7 @@ def start(
     password = secrets.token_hex(8)
     _initdb(programs, folder, password, initdb)
     for _ in range(5):
-        server = Server(major, programs, folder, _free_port(), password)
+        server = Server(major, programs, folder, free_port(), password)
         _configure(server, settings)
         if _pg_ctl(server, "start", "-w", "-t", "60", "-l", str(folder / "log")) == 0:
             return server
@@ -243,9 +243,3 @@ def _pg_ctl(server: Server, verb: str, *options: str) -> int:
         stderr=subprocess.DEVNULL,
         **as_server_user(),
     ).returncode
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

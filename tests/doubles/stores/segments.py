@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from doubles.stores.objects import put, replace
 
 from backupd.model.ids import (
     ClassTag,
     DatabaseTag,
     GenerationId,
-    ObjectHash,
     Pseudonym,
     RepositoryId,
     RunId,
@@ -75,7 +75,7 @@ def publish_pack(store: Store, context: PackContext, sections: Iterable[SealedSe
     header = make_header(context, [section.row for section in ordered])
     data = b"".join((header.raw, PresenceMap.full(header).raw, *(section.data for section in ordered)))
     name = layout.pack_name(context.generation, header.sha256)
-    store.put_new(name, io.BytesIO(data), len(data), _object_hash(data))
+    put(store, name, data)
     return open_pack(store, context.repository, context.generation, header.sha256)
 
 
@@ -85,11 +85,7 @@ def take_out(store: Store, pack: OpenPack, sections: Collection[int]) -> None:
     there = pack.there.without(sections)
     kept = [data[pack.there.offsets[at] : pack.there.offsets[at + 1]] for at in there.there]
     fresh = b"".join((pack.header.raw, there.raw, *kept))
-    store.replace(pack.name, io.BytesIO(fresh), len(fresh), _object_hash(fresh))
-
-
-def _object_hash(data: bytes) -> ObjectHash:
-    return ObjectHash(hashlib.sha256(data).hexdigest())
+    replace(store, pack.name, fresh)
 
 
 @dataclass

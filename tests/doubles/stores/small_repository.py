@@ -79,6 +79,11 @@ class Content:
         return [[data[at : at + self.chunk] for at in range(0, len(data), self.chunk)] for data in whole]
 
 
+def notes(word: str) -> Content:
+    """Nine rows that differ by this word from others."""
+    return Content((Rows("public", "note", ("id", "text"), tuple(f"{at}\t{word}\n".encode() for at in range(9))),))
+
+
 def facts(database: str = "app", **more: Any) -> dict[str, Any]:
     return {
         "server_version": 170000,

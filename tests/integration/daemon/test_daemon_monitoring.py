@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import urllib.request
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import msgspec
 from doubles.node.processes import eventually
 from doubles.samples.attestation_pages import PageReader
 from doubles.servers.http_listener import HeardRequests, http_listener
+from doubles.servers.ports import free_port
 from fix_daemon import Nodes, scheduled
 from fix_nodes import NodeFolder
 from fix_postgres import Database
@@ -36,9 +36,7 @@ NAME = "secretive"
 
 def configure_monitoring(node: NodeFolder, heard: HeardRequests) -> int:
     """Configures all ways of telling; the port of the metrics."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     config = node.node / "backupd.toml"
     config.write_text(config.read_text() + TELLS.format(node=node.node, port=port))
     (node.node / "urls").write_text(f"# who is told\njson://user:hunter2@127.0.0.1:{heard.port}/told\n")

@@ -13,7 +13,6 @@ from fix_nodes import NodeFolder
 from fix_postgres import Database
 
 from backupd.seal import keyfiles, suite
-from backupd.seal.keyfiles import write_signer
 
 NAME = "secretive-1"
 ROW = "kwartelei"
@@ -32,18 +31,14 @@ def drilling(
     )
     node = node_of(database)
     scratch = Path("/tmp") / f"drills-{secrets.token_hex(4)}"
-    signer = write_signer(node.node / "keeper.key")
     keyfiles.write_identity(node.node / "drill.identity", "drill", node.pair, PASSPHRASE)
     (node.node / "drill.passphrase").touch(mode=0o600)
     (node.node / "drill.passphrase").write_text(f"{PASSPHRASE}\n")
     config = node.node / "backupd.toml"
-    text = (
-        config.read_text()
-        .replace("[node]\n", '[node]\nlocation = "here"\n')
-        .replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
-    )
-    config.write_text(
-        f"""{text}
+    text = config.read_text().replace("[node]\n", '[node]\nlocation = "here"\n')
+    config.write_text(text)
+    node.become_keeper(
+        f"""
 [regions.be.objectives]
 rpo = "26h"
 rto = "10m"
@@ -53,8 +48,6 @@ name = "notes"
 database = "app"
 sql = "SELECT count(*) FROM note"
 exact = 300
-[keeper]
-signing_key_file = "{node.node}/keeper.key"
 [drill]
 identity = "{node.node}/drill.identity"
 passphrase_file = "{node.node}/drill.passphrase"

@@ -24,7 +24,6 @@ from backupd.model.report import CheckName, Objectives, Report
 from backupd.model.text import compact, stamp
 from backupd.operations.reports import publish_report
 from backupd.seal.documents import Signer
-from backupd.seal.keyfiles import write_signer
 from backupd.trace import NoTrace, Warned
 from backupd.wiring.context import Context
 from backupd.wiring.drill import open_report_desk
@@ -60,11 +59,8 @@ def keeper(node: NodeFolder) -> Signer:
     """A node with a repository, a keeper, and objectives; no database is ever asked."""
     database = SimpleNamespace(server=SimpleNamespace(bin="/usr/bin"), conninfo="host=/nowhere dbname=app")
     node.configure(database)
-    signer = write_signer(node.node / "keeper.key")
-    config = node.node / "backupd.toml"
-    text = config.read_text().replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
     objectives = '[regions.be.objectives]\nrpo = "26h"\nrto = "4h"\ndrill_every = "2d"\napproval = "ISMS-1"\n'
-    config.write_text(f'{text}\n{objectives}\n[keeper]\nsigning_key_file = "{node.node}/keeper.key"\n')
+    signer = node.become_keeper(objectives)
     node.json("init", "be")
     return signer
 

@@ -17,13 +17,10 @@ from backupd.cli.main import main
 from backupd.errors import StoreFullError
 from backupd.model.ids import ObjectName
 from backupd.repository.layout import ObjectKind, place_of
-from backupd.seal.keyfiles import write_signer
 from backupd.store.ballast import SIZE, SMALLEST, BallastedStore, lay_ballast
 from backupd.store.base import Space, put_document
 from backupd.store.directory import DirectoryStore
 from backupd.store.names import BALLAST
-
-KEEPER = '[keeper]\nsigning_key_file = "{node}/keeper.key"\n'
 
 
 class SmallDisk:
@@ -60,10 +57,7 @@ def disk(
         "INSERT INTO note SELECT g, 't' || g % 3, repeat(md5(g::text), 3) FROM generate_series(1, 300) g",
     )
     node = node_of(database)
-    signer = write_signer(node.node / "keeper.key")
-    config = node.node / "backupd.toml"
-    text = config.read_text().replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
-    config.write_text(text + KEEPER.format(node=node.node))
+    node.become_keeper()
     node.json("backup")
     disk = SmallDisk(node.folder / "disk")
     for name, value in node.environment.items():

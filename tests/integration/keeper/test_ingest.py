@@ -15,6 +15,7 @@ import pytest
 from doubles.samples.budgets import HALF_A_YEAR
 from doubles.stores.fake_writer import Made, segment
 from doubles.stores.faulty_store import FaultyStore
+from doubles.stores.objects import put
 from fix_offline_keeper import DAY
 
 from backupd.errors import BusyError, RefusedError, StoreGoneError
@@ -259,7 +260,7 @@ def test_nothing_is_taken_that_a_node_may_not_add(offline, hands, how):
     # A pack is missing, and one of these is it: what begins as ours stays until that is back.
     assert hands.files() == {name for name, content in bad.items() if begins_as_ours(content)}
     assert pack in done.refused[f"{OWN}/{flat(folder)}+{'0' * 64}.pack"]
-    offline.store.put_new(pack, io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
+    put(offline.store, pack, data)
     ingest(offline.keeper, "disk")
     assert (hands.files(), vault(offline).keys()) == (set(), before.keys() | {pack})
 

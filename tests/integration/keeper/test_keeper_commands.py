@@ -23,12 +23,10 @@ from backupd.model.ledger import Observed
 from backupd.model.text import stamp
 from backupd.repository.lease import Claimant, hold_lease
 from backupd.repository.ledger import Chain, next_document, put_entry
-from backupd.seal.keyfiles import read_signer, write_identity, write_signer
+from backupd.seal.keyfiles import read_signer, write_identity
 from backupd.store.directory import DirectoryStore
 
-KEEPER = """
-[keeper]
-signing_key_file = "{node}/keeper.key"
+QUERY = """
 [regions.be.lifecycle.query]
 database = "app"
 sql = "SELECT name AS tenant, left_at AS unsubscribed_at, erase_at AS erase_requested_at FROM public.customer"
@@ -46,10 +44,7 @@ def kept(pg17: Server, make_database: Callable[..., Database], node_of: Callable
         "INSERT INTO customer SELECT n, NULL, NULL, n FROM unnest(ARRAY['secretive-0','secretive-1','secretive-2']) n",
     )
     node = node_of(database)
-    signer = write_signer(node.node / "keeper.key")
-    config = node.node / "backupd.toml"
-    text = config.read_text().replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
-    config.write_text(text + KEEPER.format(node=node.node))
+    node.become_keeper(QUERY)
     node.json("backup")
     node.database = database
     return node

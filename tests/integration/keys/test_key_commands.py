@@ -14,7 +14,7 @@ from fix_nodes import NodeFolder
 from fix_postgres import Database
 
 from backupd.seal import keyfiles, suite
-from backupd.seal.keyfiles import read_signer, write_signer
+from backupd.seal.keyfiles import read_signer
 
 PASSPHRASE = "an old passphrase"
 
@@ -28,10 +28,7 @@ def kept(pg17: Server, make_database: Callable[..., Database], node_of: Callable
         "INSERT INTO note SELECT g, 'secretive-' || g % 3 FROM generate_series(1, 300) g",
     )
     node = node_of(database)
-    signer = write_signer(node.node / "keeper.key")
-    config = node.node / "backupd.toml"
-    text = config.read_text().replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
-    config.write_text(f'{text}[keeper]\nsigning_key_file = "{node.node}/keeper.key"\n')
+    node.become_keeper()
     (node.folder / "passphrase").write_text(PASSPHRASE + "\n")
     keyfiles.write_identity(node.folder / "old.identity", "old", node.pair, PASSPHRASE)
     pair = suite.generate()

@@ -14,7 +14,7 @@ import pytest
 from doubles.stores.broken_ledger import BREAKS, entry, observed
 from doubles.stores.hooked_store import HookedStore
 from doubles.stores.segments import take_out
-from doubles.stores.small_repository import START, Content, Rows, SmallRepository
+from doubles.stores.small_repository import START, SmallRepository, notes
 from fix_clock import TickingClock
 
 from backupd.errors import DamageError, RefusedError
@@ -34,10 +34,6 @@ from backupd.store.directory import DirectoryStore
 
 SHARED, ACME = SegmentName("app", "uploaded", None), SegmentName("app", "uploaded", "acme")
 ALL, NONE = Fraction(1), Fraction(0)
-
-
-def notes(word: str) -> Content:
-    return Content((Rows("public", "note", ("id", "text"), tuple(f"{at}\t{word}\n".encode() for at in range(9))),))
 
 
 class Checker:

@@ -11,9 +11,6 @@ from doubles.servers.postgres import Server
 from fix_nodes import DISK, NodeFolder
 from fix_postgres import Database
 
-from backupd.seal import keyfiles
-from backupd.seal.keyfiles import write_signer
-
 OPENED = ("--identity", "ops.identity", "--passphrase-file", "passphrase")
 SECOND = DISK.replace("stores.disk", "stores.cellar").replace("/disk", "/cellar")
 
@@ -33,12 +30,8 @@ def backed_up(
     (tmp_path / "cellar").mkdir()
     both = (DISK + SECOND).format(folder=tmp_path)
     node = node_of(database, stores=both, names='["disk", "cellar"]')
-    signer = write_signer(node.node / "keeper.key")
-    config = node.node / "backupd.toml"
-    text = config.read_text().replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
-    config.write_text(f'{text}\n[keeper]\nsigning_key_file = "{node.node}/keeper.key"\n')
-    (node.folder / "passphrase").write_text("a passphrase\n")
-    keyfiles.write_identity(node.folder / "ops.identity", "ops", node.pair, "a passphrase")
+    node.become_keeper()
+    node.write_identity()
     node.json("backup", "be")
     database.sql("UPDATE note SET said = 'changed' WHERE id = 3", "INSERT INTO note VALUES (999, 'secretive-3', 'new')")
     node.json("backup", "be")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from doubles.stores.broken_ledger import BREAKS, entry, observed
-from doubles.stores.small_repository import Content, Rows, SmallRepository, facts
+from doubles.stores.small_repository import Content, SmallRepository, facts, notes
 from fix_recover import Recover
 
 from backupd.model.tenancy import SegmentName
@@ -20,10 +20,6 @@ from backupd.store.directory import DirectoryStore
 
 SHARED, ACME = SegmentName("app", "uploaded", None), SegmentName("app", "uploaded", "acme")
 BETA = SegmentName("app", "uploaded", "beta")
-
-
-def notes(word: str) -> Content:
-    return Content((Rows("public", "note", ("id", "text"), tuple(f"{at}\t{word}\n".encode() for at in range(9))),))
 
 
 @dataclass

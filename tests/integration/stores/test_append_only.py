@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
 
 import pytest
+from doubles.stores.objects import digest, put
 from doubles.stores.snapshots import look
 
 from backupd.clock import SystemClock
@@ -20,14 +20,6 @@ from backupd.store.sftp.session import handle_of, require_granted
 from backupd.store.sftp.store import SftpStore
 
 NAME, DATA = "a/b/object", b"content" * 1000
-
-
-def digest(data):
-    return hashlib.sha256(data).hexdigest()
-
-
-def put(store, name, data):
-    store.put_new(name, io.BytesIO(data), len(data), digest(data))
 
 
 @pytest.fixture

@@ -10,9 +10,6 @@ from doubles.servers.sshd import Account
 from fix_nodes import NodeFolder
 from fix_postgres import Database, unique
 
-from backupd.seal import keyfiles
-from backupd.seal.keyfiles import write_signer
-
 FAR = """
 [stores.far]
 kind = "sftp"
@@ -35,15 +32,10 @@ OPENED = ("--identity", "ops.identity", "--passphrase-file", "passphrase")
 
 def with_store(node: NodeFolder, name: str, section: str) -> None:
     """The region has another store from now on, and the node is its keeper."""
-    signer = write_signer(node.node / "keeper.key")
     config = node.node / "backupd.toml"
-    text = config.read_text().replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
-    text = text.replace('stores = ["disk"]', f'stores = ["disk", "{name}"]').replace(
-        "[regions.be]\n", f'{section}\n[keeper]\nsigning_key_file = "{node.node}/keeper.key"\n[regions.be]\n'
-    )
-    config.write_text(text)
-    (node.folder / "passphrase").write_text("a passphrase\n")
-    keyfiles.write_identity(node.folder / "ops.identity", "ops", node.pair, "a passphrase")
+    config.write_text(config.read_text().replace('stores = ["disk"]', f'stores = ["disk", "{name}"]'))
+    node.become_keeper(section)
+    node.write_identity()
 
 
 def test_a_store_added_later_stands_alone(

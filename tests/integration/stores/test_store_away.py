@@ -15,9 +15,6 @@ from doubles.servers.sshd import Sshd
 from fix_nodes import NodeFolder
 from fix_postgres import Database, unique
 
-from backupd.seal import keyfiles
-from backupd.seal.keyfiles import write_signer
-
 FAR = """
 [stores.far]
 kind = "sftp"
@@ -60,14 +57,10 @@ def node(
         "INSERT INTO note SELECT g, 'secretive-' || g % 2 FROM generate_series(1, 20) g",
     )
     node = node_of(database)
-    signer = write_signer(node.node / "keeper.key")
     config = node.node / "backupd.toml"
-    text = config.read_text().replace('stores = ["disk"]', 'stores = ["far", "disk"]')
-    text = text.replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
-    keeper = f'[keeper]\nsigning_key_file = "{node.node}/keeper.key"\n'
-    config.write_text(f"{text}\n{FAR.format(account=server.account)}\n{keeper}")
-    (node.folder / "passphrase").write_text("a passphrase\n")
-    keyfiles.write_identity(node.folder / "ops.identity", "ops", node.pair, "a passphrase")
+    config.write_text(config.read_text().replace('stores = ["disk"]', 'stores = ["far", "disk"]'))
+    node.become_keeper(FAR.format(account=server.account))
+    node.write_identity()
     node.json("init", "be")
     node.json("backup", "be")
     return node

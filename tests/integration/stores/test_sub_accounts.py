@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import os
 import time
@@ -11,6 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 from doubles.servers.database_diff import contents
+from doubles.stores.objects import put
 from fix_postgres import unique
 
 from backupd.clock import SystemClock
@@ -29,10 +28,6 @@ from backupd.store.sftp.store import SftpStore
 from backupd.trace import NoTrace
 
 NAME, DATA = ObjectName("packs/b/object"), b"content" * 1000
-
-
-def put(store, name, data):
-    store.put_new(name, io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
 
 
 @pytest.fixture

@@ -11,8 +11,6 @@ from doubles.servers.postgres import Server
 from fix_nodes import NodeFolder
 from fix_postgres import Database
 
-from backupd.seal.keyfiles import write_signer
-
 NAME = "secretive-1"
 ROW = "kwartelei"
 
@@ -26,10 +24,7 @@ def kept(pg17: Server, make_database: Callable[..., Database], node_of: Callable
         f"INSERT INTO note SELECT g, 'secretive-' || g % 3, '{ROW}' || g FROM generate_series(1, 300) g",
     )
     node = node_of(database)
-    signer = write_signer(node.node / "keeper.key")
-    config = node.node / "backupd.toml"
-    text = config.read_text().replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
-    config.write_text(f'{text}\n[keeper]\nsigning_key_file = "{node.node}/keeper.key"\n')
+    node.become_keeper()
     node.json("backup")
     return node
 

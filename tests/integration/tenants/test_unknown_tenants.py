@@ -11,8 +11,6 @@ from doubles.servers.postgres import Server
 from fix_nodes import DISK, NodeFolder, on_terminal
 from fix_postgres import Database
 
-from backupd.seal.keyfiles import write_signer
-
 REVIEW = (datetime.now(UTC) + timedelta(days=30)).date().isoformat()
 CHANGES = {
     "unsubscribe": (),
@@ -48,12 +46,7 @@ def kept(pg17: Server, make_database: Callable[..., Database], node_of: Callable
         "INSERT INTO customer VALUES ('secretive-0', 'newcomer')",
     )
     node = node_of(database)
-    signer = write_signer(node.node / "keeper.key")
-    config = node.node / "backupd.toml"
-    text = config.read_text().replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
-    config.write_text(
-        f'{text}\n[keeper]\nsigning_key_file = "{node.node}/keeper.key"\n{ELSEWHERE.format(dsn=database.conninfo)}'
-    )
+    node.become_keeper(ELSEWHERE.format(dsn=database.conninfo))
     node.json("backup", "be")
     return node
 

@@ -6,6 +6,7 @@ import io
 import struct
 
 import pytest
+from doubles.samples.archive_bytes import integer, text
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,14 +27,6 @@ from backupd.postgres.schema.ownership import divide_archive, divide_globals
 VERSIONS = ((1, 14), (1, 15), (1, 16))
 MADE = (0, 0, 12, 1, 0, 100, 0)
 """When: the fixed instant that is put in place of the real one."""
-
-
-def integer(value: int) -> bytes:
-    return bytes([value < 0]) + abs(value).to_bytes(4, "little")
-
-
-def text(value: str | None) -> bytes:
-    return integer(-1) if value is None else integer(len(value.encode())) + value.encode()
 
 
 def entry(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from doubles.samples.archive_bytes import integer, text
 
 from backupd.postgres.schema.archive import ArchiveReader, Entry, join_archive
 from backupd.postgres.schema.changes import SchemaChanges, changed_archive, database_tablespace
@@ -13,14 +14,6 @@ from backupd.postgres.schema.roles import named_roles, replaced_roles
 
 HEAD = b"PGDMP" + bytes([1, 14, 0, 4, 8, 1]) + b"\0" * 5 + b"\0" * 35 + b"\1\1\0\0\0" * 3
 """The head of an archive of version 1.14 without names."""
-
-
-def integer(value: int) -> bytes:
-    return bytes([value < 0]) + abs(value).to_bytes(4, "little")
-
-
-def text(value: str | None) -> bytes:
-    return integer(-1) if value is None else integer(len(value.encode())) + value.encode()
 
 
 def raw(number: int, kind: str, definition: str, tablespace: str | None, owner: str) -> bytes:

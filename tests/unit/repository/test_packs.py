@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from doubles.stores.segments import GENERATION, REPOSITORY, HandmadeSegment, take_out
-from doubles.stores.small_repository import Content, Rows, SmallRepository
+from doubles.stores.small_repository import SmallRepository, notes
 from doubles.stores.snapshots import look
 
 from backupd.errors import BackupdError, DamageError, ObjectMissingError
@@ -171,10 +171,6 @@ def test_packs_are_opened_in_order_each_with_its_own_error(segment: HandmadeSegm
 @pytest.fixture
 def small(directory_store: DirectoryStore) -> SmallRepository:
     return SmallRepository(directory_store)
-
-
-def notes(word: str) -> Content:
-    return Content((Rows("public", "note", ("id", "text"), tuple(f"{at}\t{word}\n".encode() for at in range(9))),))
 
 
 def test_a_snapshots_sections_are_those_its_record_names(small: SmallRepository) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -18,6 +17,7 @@ import pytest
 from doubles.paths import ROOT
 from doubles.samples.region_facts import HOUR, NOW, job, region
 from doubles.samples.status_pages import bad
+from doubles.servers.ports import free_port
 
 from backupd.model.ids import RegionName
 from backupd.operations.monitoring.dashboard import grafana_dashboard
@@ -69,9 +69,7 @@ def questions() -> list[str]:
 def prometheus(tmp_path: Path) -> Iterator[str]:
     """The address of a real Prometheus that asks a real endpoint of ours every second."""
     endpoint = Endpoint(Metrics(lambda: STATE, At(), lambda: NOW), "127.0.0.1:0")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     (tmp_path / "prometheus.yml").write_text(
         "global: { scrape_interval: 1s }\n"
         "scrape_configs:\n"

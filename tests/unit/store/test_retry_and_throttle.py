@@ -9,15 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from doubles.stores.faulty_store import FaultyStore
+from doubles.stores.objects import put, replace
 
 from backupd.errors import ObjectExistsError, ObjectMissingError, StoreAuthError, StoreError, StoreGoneError
 from backupd.store.base import Kept
 from backupd.store.retry import RetryingStore
 from backupd.store.throttle import ThrottledStore, TokenBucket
-
-
-def put(store, name, data):
-    store.put_new(name, io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
 
 
 class Failing(FaultyStore):
@@ -154,7 +151,7 @@ def test_object_replaced_between_two_pieces(directory_store, ticking_clock):
         def get(self, *arguments):
             piece = super().get(*arguments)
             if self.calls.count("get") == 2:
-                self.inner.replace("object", io.BytesIO(new), len(new), hashlib.sha256(new).hexdigest())
+                replace(self.inner, "object", new)
             return piece
 
     assert ThrottledStore(Replacing(directory_store), 1 << 30, ticking_clock).get("object") == new
