@@ -1,4 +1,4 @@
-"""The lines that say how a tenant stands, and where the rows are, for people."""
+"""The lines that say how a tenant stands, and where its rows are, for people."""
 
 from __future__ import annotations
 
