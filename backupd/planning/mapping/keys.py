@@ -13,6 +13,7 @@ from functools import cached_property
 from itertools import combinations
 
 from backupd.model.inventory import ForeignKey, Table, TableKind, TableName
+from backupd.model.tenancy import Column, Route
 
 _PEOPLE = re.compile(
     r"(.*_)?(by|uid|author|creator|updater|modifier|editor|deleter|approver|reviewer|assignee|assigned_to|requester|"
@@ -77,13 +78,15 @@ class KeyFacts:
 
     def doubt(self, key: ForeignKey) -> str:
         """Return why rows are not taken to belong to whom this key leads to; empty when nothing speaks against it."""
+        return self._unsound(key) or self.name_doubt(key) or ("" if key.required else NULLS)
+
+    @staticmethod
+    def _unsound(key: ForeignKey) -> str:
         if key.foreign_code:
             return "compares by a function of a role that is no superuser"
         if key.temporal:
             return "compares periods: a row may have several targets"
-        if not key.validated:
-            return "was never validated, or is not enforced"
-        return self.name_doubt(key) or ("" if key.required else NULLS)
+        return "" if key.validated else "was never validated, or is not enforced"
 
     def name_doubt(self, key: ForeignKey) -> str:
         """Return what the names of a key's columns say against it: it is about who wrote a row, or what was chosen."""
@@ -94,6 +97,24 @@ class KeyFacts:
             if _CHOSEN.fullmatch(name):
                 return "says what was chosen, and may change"
         return ""
+
+    def named_by(self, routes: Mapping[TableName, Route]) -> dict[TableName, dict[str, str]]:
+        """Return the columns to which columns that name tenants refer, by topmost table, each with the key's doubt.
+
+        They name tenants, too: a tenants' table that nobody named is found by them. A table's keys to itself say
+        nothing of it.
+        """
+        found: dict[TableName, dict[str, str]] = {}
+        by_column = [(name, route.column) for name, route in routes.items() if isinstance(route, Column)]
+        for name, own in sorted(by_column):
+            for key in self._tables[name].foreign_keys:
+                target = self.root_of(key.target)
+                if own in key.columns and target != self.root_of(name):
+                    column = key.target_columns[key.columns.index(own)]
+                    columns = found.setdefault(target, {})
+                    doubt = self._unsound(key)
+                    columns[column] = min(columns.get(column, doubt), doubt)
+        return found
 
     def pairing(self, root: TableName, tenants: TableName, *, loosely: bool) -> TableName | None:
         """Return a table that pairs rows of a table with tenants, so that one may belong to several; None if none does.

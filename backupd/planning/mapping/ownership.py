@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from backupd.model.inventory import ForeignKey, Table, TableName
 from backupd.model.tenancy import Column, ForeignKeyPath, Gap, Route, Way
@@ -120,10 +121,13 @@ class Ownership:
             if isinstance(route, Column) and name not in self._tenants_own()
         }
         self._offer_columns(named)
+        referred = self._keys.named_by(self._routes)
         for root in sorted(self._open):
             like = self._like(root, named)
             if like:
                 self.undecided[root] = Undecided(Gap.DOUBTFUL, _no_key(like), columns=like)
+            elif root in referred:
+                self.undecided[root] = Undecided(Gap.DOUBTFUL, REFERRED, columns=tuple(sorted(referred[root])))
         self._open -= self.undecided.keys()
         self._leave_reached()  # what follows these has a way to a tenant, too
         self._offer_referrers()
@@ -230,7 +234,7 @@ class Ownership:
         for owner, key in self.undecided[root].referring:
             end, step = self._end(owner.name), as_step(self._tables, backward(owner, key))
             led = None if end is None else joined((step,), end)
-            remark = self._keys.doubt(key) or ("" if led else _unsettled(owner.name))
+            remark = self._keys.doubt(key) or ("" if led else unsettled(owner.name))
             yield Way(path=(spelled_backward(owner, key),), remark=remark, route=led)
         for key in self.undecided[root].keys:
             doubt = self._keys.doubt(key)
@@ -242,7 +246,7 @@ class Ownership:
                     yield Way(column=route.column, remark=doubt, route=route)
                     continue
                 route = joined((step,), end)
-            remark = doubt or ("" if route else _unsettled(self._keys.root_of(key.target)))
+            remark = doubt or ("" if route else unsettled(self._keys.root_of(key.target)))
             yield Way(path=(spelled(self._tables[root], key),), remark=remark, route=route)
 
     def _end(self, target: TableName) -> Route | None:
@@ -303,6 +307,9 @@ class Ownership:
         self._open.discard(root)
 
 
+REFERRED: Final = "tenant columns refer to it"
+"""Why a table is left to which columns refer that name tenants, and which nobody has named as the tenants' table."""
+
 _BY_KEYS = frozenset({Gap.DOUBTFUL, Gap.SEVERAL})
 """Why a table with keys to what is mapped is left."""
 
@@ -316,7 +323,7 @@ def _folded(column: str) -> str:
     return column.replace("_", "").lower()
 
 
-def _unsettled(name: TableName) -> str:
+def unsettled(name: TableName) -> str:
     return f"leads to {name.dotted}, which is not mapped yet"
 
 

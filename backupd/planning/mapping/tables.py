@@ -26,7 +26,7 @@ from backupd.model.tenancy import (
 from backupd.planning.mapping.identity import AMBIGUOUS_CURE, several_spellings
 from backupd.planning.mapping.keys import KeyFacts
 from backupd.planning.mapping.names import NamePatterns
-from backupd.planning.mapping.ownership import Ownership
+from backupd.planning.mapping.ownership import REFERRED, Ownership, unsettled
 from backupd.planning.mapping.rules import TenancyRules, UncoveredError, as_step, joined, spelled
 
 _LONGEST_PATH = 6
@@ -90,6 +90,8 @@ class _Mapper:
         self._direct()
         ruled = frozenset({*self.routes, *self.faults, *self.ways})
         self._own(ruled)
+        if self.owned is None and self.tenancy.unclassified == "shared":
+            self._share_unled()
         mapped, unmapped = [], []
         for name in sorted(self.tables):
             table = self.tables[name]
@@ -104,7 +106,7 @@ class _Mapper:
 
     def _direct(self) -> None:
         """Settle what needs no other table, and find the paths that rules name."""
-        by_table = self.tenancy.kind is TenancyKind.COLUMN and self.tenancy.table is not None
+        by_name = self.tenancy.unclassified == "shared" and self.tenancy.kind is not TenancyKind.COLUMN
         for name, table in self.tables.items():
             try:
                 route = self.rules.direct(table)
@@ -114,7 +116,7 @@ class _Mapper:
                     self.routes[name] = route
                 elif self.rules.of(table).path:
                     self._find_way(table)
-                elif self.tenancy.unclassified == "shared" and not by_table:
+                elif by_name:
                     self.routes[name] = Shared()
             except UncoveredError as error:
                 self.faults[name] = str(error)
@@ -181,6 +183,12 @@ class _Mapper:
                         if one.name not in ruled:
                             self.routes[one.name] = Shared()
 
+    def _share_unled(self) -> None:
+        """Share what no rule speaks of and nothing leads from to a tenant, where no tenants' table is named."""
+        open_ = [name for name in self.tables if name not in self.routes and name not in self.faults]
+        unled = [one for one in open_ if self._unmapped(self.tables[one], None).gap is Gap.NO_WAY]
+        self.routes |= dict.fromkeys(unled, Shared())
+
     def _lost(self, name: TableName) -> str:
         """Return why the path of a table's rule leads nowhere."""
         passed: set[TableName] = set()
@@ -218,36 +226,39 @@ class _Mapper:
 
     def _unmapped(self, table: Table, root: TableName | None) -> UnmappedTable:
         fault = self.faults.get(table.name)
-        top = root or table.name
+        top = self.keys.root_of(table.name)
         if fault is None and self.owned is not None and top in self.owned.undecided:
             found = self.owned.undecided[top]
             return UnmappedTable(table.name, found.reason, self.owned.ways(top), found.gap, root=root)
         if fault is None and (own := self._tenants_keys.get(top)):
-            ways = tuple(Way(column=column, route=Column(column)) for column in own)
-            return UnmappedTable(table.name, "tenant columns refer to it", ways, Gap.SEVERAL, root=root)
+            ways = tuple(Way(column=column, remark=doubt, route=Column(column)) for column, doubt in own.items())
+            gap = Gap.DOUBTFUL if all(own.values()) else Gap.SEVERAL
+            return UnmappedTable(table.name, REFERRED, ways, gap, root=root)
         ways = tuple(self._ways(table))
         gap = Gap.RULE if fault else Gap.DOUBTFUL if ways else Gap.NO_WAY
         reason = fault or "no rule, tenant column or pattern covers it"
         return UnmappedTable(table.name, reason, ways, gap, root=root)
 
     @cached_property
-    def _tenants_keys(self) -> dict[TableName, dict[str, None]]:
+    def _tenants_keys(self) -> dict[TableName, dict[str, str]]:
         """The columns to which tenant columns refer, by table; a tenants' table that nobody named is found by them."""
-        found: dict[TableName, dict[str, None]] = {}
-        for name, route in self.routes.items():
-            for key in self.tables[name].foreign_keys:
-                sound = key.validated and not key.foreign_code and not key.temporal
-                if isinstance(route, Column) and key.columns == (route.column,) and sound:
-                    found.setdefault(key.target, {})[key.target_columns[0]] = None
-        return found
+        return self.keys.named_by(self.routes)
 
     def _ways(self, table: Table) -> Iterator[Way]:
         """Yield the best paths to a tenant: paths of safe keys first, then shorter ones."""
         found = sorted(self._paths(table), key=lambda path: (any(map(self.keys.doubt, path)), len(path)))
         for path in found[:_MOST_PROPOSALS]:
             steps = tuple(as_step(self.tables, key) for key in path)
-            route = joined(steps, self.routes[path[-1].target])
-            yield Way(path=self._spelled(table, path), remark=self._remark(path), route=route)
+            end, target = self._end(path[-1].target), path[-1].target
+            remark = self._remark(path) or ("" if target in self.routes else unsettled(target))
+            yield Way(path=self._spelled(table, path), remark=remark, route=joined(steps, end) if end else None)
+
+    def _end(self, name: TableName) -> Route | None:
+        """Return the route of a key's target that leads to tenants; of a tenants' table that is left, its own key."""
+        route = self.routes.get(name)
+        if route is None:
+            route = next(map(Column, self._tenants_keys.get(self.keys.root_of(name), ())), None)
+        return route if isinstance(route, Column | ForeignKeyPath) else None
 
     def _spelled(self, table: Table, path: tuple[ForeignKey, ...]) -> tuple[str, ...]:
         tables = (table, *(self.tables[key.target] for key in path))
@@ -272,7 +283,7 @@ class _Mapper:
                     continue
                 seen.add(key.target)
                 longer = (*path, key)
-                if isinstance(self.routes.get(key.target), Column | ForeignKeyPath):
+                if self._end(key.target) is not None:
                     yield longer
                 else:
                     waiting.append((key.target, longer))

@@ -85,6 +85,44 @@ def test_the_table_to_which_tenant_columns_refer_is_no_shared_one() -> None:
     ]
 
 
+@pytest.mark.parametrize("named", [None, TableName("public", "account")], ids=["column only", "another table"])
+@pytest.mark.parametrize("validated", [True, False])
+def test_the_table_to_which_tenant_columns_refer_is_never_shared_by_a_default(
+    named: TableName | None, validated: bool
+) -> None:
+    """Nor is what follows it: every tenant's restore would have the rows of all, and no purge would remove them."""
+    whole = table("organizer", "id", "name", kind=TableKind.PARTITIONED)
+    leaf = table("organizer_1", "id", "name", kind=TableKind.PARTITION, parents=(whole.name,))
+    issue = table("issue", "id", "tenant_id", keys=(replace(key("tenant", "organizer"), validated=validated),))
+    bill = table("bill", "id", "owner_id", keys=(key("owner", "organizer"),))
+    line = table("line", "id", "bill_id", keys=(key("bill", "bill"),))
+    plain, account = table("plain", "id"), table("account", "id", primary=("id",))
+    outcome = mapping(by_column(unclassified="shared", table=named), whole, leaf, issue, bill, line, plain, account)
+    left = {one.table.table: one for one in outcome.unmapped}
+    assert sorted(left) == ["bill", "line", "organizer_1"]
+    assert left["organizer_1"].reason == "tenant columns refer to it"
+    assert [way.column for way in left["organizer_1"].ways] == ["id"]
+    assert Gap.NO_WAY not in {one.gap for one in outcome.unmapped}
+    told = by_column(TableRule(("*.organizer",), shared=True), unclassified="shared", table=named)
+    assert not mapping(told, whole, leaf, issue, plain, account).unmapped
+
+
+def test_what_has_a_way_to_a_tenant_is_never_shared_by_a_default() -> None:
+    """A key that holds the tenant beside other columns names them in its target; each way is told with its doubt."""
+    member = replace(key("member", "member"), columns=("tenant_id", "member_id"), target_columns=("org", "id"))
+    issue = table("issue", "id", "tenant_id", "member_id", keys=(member,))
+    people, mail = table("member", "id", "org"), table("mail", "member_id", keys=(key("member", "member"),))
+    child, plain = table("child", "issue_id", keys=(key("issue", "issue"),)), table("plain", "id")
+    outcome = mapping(by_column(unclassified="shared"), issue, people, mail, child, plain)
+    assert [(one.table.table, one.route) for one in outcome.tables if one.route == Shared()] == [("plain", Shared())]
+    found = {one.table.table: [(*way.path, way.column, way.remark) for way in one.ways] for one in outcome.unmapped}
+    assert found == {
+        "child": [("issue_id", None, "")],
+        "mail": [("member_id", None, "leads to public.member, which is not mapped yet")],
+        "member": [("org", "")],
+    }
+
+
 def test_no_path_through_a_partition_of_the_table_itself_is_proposed() -> None:
     """The rule that the proposal would make is the partition's, too, and that has no such key."""
     whole = table("whole", "id", "piece", keys=(key("whole_piece", "piece"),))
