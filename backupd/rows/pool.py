@@ -35,6 +35,8 @@ class Listener(Protocol):
 
     def done(self, done: TaskDone) -> None: ...
 
+    def meet(self, met: protocol.Met) -> None: ...
+
     def advanced(self, counters: Advanced) -> None: ...
 
 
@@ -138,7 +140,11 @@ class WorkerPool:
             if isinstance(event, protocol.TaskDone | protocol.StretchDone):
                 for done in event.extents if isinstance(event, protocol.StretchDone) else [event]:
                     self._listener.done(done)
-                busy += self._deal(number, todo) - 1
+            elif isinstance(event, protocol.Met):
+                self._listener.meet(event)
+            else:
+                continue
+            busy += self._deal(number, todo) - 1
 
     def release(self) -> None:
         """Have every worker release the exported snapshot, and return when all have."""

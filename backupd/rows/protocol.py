@@ -95,6 +95,12 @@ class StretchTask(_Message, frozen=True, tag=True):
     extents: list[CopyTask]
 
 
+class MeetTask(_Message, frozen=True, tag=True):
+    """The task of learning whose rows a range of a table has, all of which an earlier run has stored."""
+
+    copy: CopyTask
+
+
 class BytesTask(_Message, frozen=True, tag=True):
     """The task of storing a small file that the parent already holds (schema, globals)."""
 
@@ -148,7 +154,7 @@ class Proceed(_Message, frozen=True, tag=True):
     """The answer to a `PackDone`: the spool has space again."""
 
 
-Task = CopyTask | StretchTask | BytesTask | CommandTask
+Task = CopyTask | StretchTask | MeetTask | BytesTask | CommandTask
 Command = Setup | Task | PlacesReply | CloseSegments | Release | Finish | Proceed
 
 
@@ -228,6 +234,14 @@ class StretchDone(_Message, frozen=True, tag=True):
     extents: list[TaskDone]
 
 
+class Met(_Message, frozen=True, tag=True):
+    """The report that a `MeetTask` is finished: the worker now knows whose these segments are."""
+
+    segments: list[str]
+    """The pseudonyms of these segments."""
+    worker: int
+
+
 class Advanced(_Message, frozen=True, tag=True):
     """Counters of progress since the last such message: bytes and rows read, bytes added."""
 
@@ -257,7 +271,7 @@ class Failed(_Message, frozen=True, tag=True):
     hint: str
 
 
-FromWorker = SegmentsClosed | TaskDone | StretchDone | Advanced | SnapshotReleased | WorkerFinished | Failed
+FromWorker = SegmentsClosed | TaskDone | StretchDone | Met | Advanced | SnapshotReleased | WorkerFinished | Failed
 FromPacker = PlacesWanted | PackDone | PackerFinished | Failed
 Event = FromWorker | FromPacker
 

@@ -26,7 +26,7 @@ from backupd.rows.dedup import Deduplicator, DedupSettings, OpenSpan, SectionSin
 from backupd.rows.known_chunks import IndexedChunks, NothingKnown
 from backupd.rows.packer import SectionJob
 from backupd.rows.packer_process import fork_packer, wait_for_the_end
-from backupd.rows.protocol import BytesTask, CloseSegments, CommandTask, CopyTask, Setup, StretchTask
+from backupd.rows.protocol import BytesTask, CloseSegments, CommandTask, CopyTask, MeetTask, Setup, StretchTask
 from backupd.rows.psql import BLOCK, Psql
 from backupd.rows.segment_names import NewestIncarnation, SegmentNames
 from backupd.rows.stretch_chunker import Border, RowsOutOfOrderError, StretchChunker
@@ -93,6 +93,18 @@ class Worker:
             return protocol.StretchDone([self.copy(extent) for extent in task.extents])
         self._take_rest(chunker, extents.spans, psql)
         return protocol.StretchDone(extents.close())
+
+    def meet(self, copy: CopyTask) -> protocol.Met:
+        """Read rows only to learn whose they are. Raises what `copy` does."""
+        psql = self._locked(copy.locks)
+        chunker = Chunker(routed=copy.routed, mask=copy.mask, seed=self._seed, limit=self._limit)
+        spans = Spans(self, copy)
+        for block in self._counted(psql.copy(copy.sql, hash_join=copy.hash_join, oid=_oid(copy)), chunker):
+            for tenant, _, _ in chunker.feed(block):
+                spans.of(tenant)
+        for tenant, _, _ in chunker.finish():
+            spans.of(tenant)
+        return protocol.Met([pseudonym for pseudonym, _ in spans.close()], self.number)
 
     def _locked(self, locks: Iterable[tuple[int, str]]) -> Psql:
         if self._psql is None:
@@ -336,6 +348,8 @@ def work(channel: ParentChannel, packer: SectionSink) -> None:
             channel.send(worker.copy(command))
         elif isinstance(command, StretchTask):
             channel.send(worker.stretch(command))
+        elif isinstance(command, MeetTask):
+            channel.send(worker.meet(command.copy))
         elif isinstance(command, BytesTask | CommandTask):
             channel.send(worker.file(command))
         elif isinstance(command, CloseSegments):

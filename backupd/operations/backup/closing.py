@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
+from backupd.errors import DamageError
 from backupd.model.ids import Pseudonym
 from backupd.model.manifest import Entry, FileEntry, RowsEntry
 from backupd.model.tenancy import STRUCTURE
 from backupd.operations.backup.generation import digest
 from backupd.operations.backup.needed import SectionsNeeded, remembered
 from backupd.repository.manifests import encode_entries
-from backupd.rows.protocol import Closing
+from backupd.rows.protocol import Closing, MeetTask, Setup
 
 if TYPE_CHECKING:
     from backupd.operations.backup.collect import Collector, RunTarget
     from backupd.operations.backup.entries import SegmentEntries
+    from backupd.operations.backup.tasks import TableTask
     from backupd.repository.state.extents import RememberedSnapshot
     from backupd.repository.state.index import Index, IndexedSection
 
@@ -26,12 +28,14 @@ _BEHIND_ALL = Pseudonym(chr(0x10FFFF))
 """Text that stands behind every pseudonym."""
 
 
-class UnmetSegmentError(Exception):
-    """A segment is another than before, although nothing of it was read: who it belongs to is known to nobody here.
+class _Wanted(NamedTuple):
+    """A segment's manifest as it has to be."""
 
-    All of a tenant's rows in one part were deleted, say, or a table was dropped, and the tenant's other rows were taken
-    over unread.
-    """
+    manifest: bytes
+    says: bytes
+    """The keyed digest of that."""
+    numbers: set[int]
+    """The sections that it refers to."""
 
 
 class SegmentClosing:
@@ -42,49 +46,84 @@ class SegmentClosing:
         contents: SegmentEntries,
         collector: Collector,
         target: RunTarget,
-        workers: int,
+        setup: Setup,
         unchanged: RememberedSnapshot | None = None,
     ) -> None:
-        """`unchanged` is what the last snapshot needs of everything but structure, where all of that is as it was."""
+        """`setup` is that of any worker.
+
+        `unchanged` is what the last snapshot needs of everything but structure, where all of that is as it was.
+        """
         self._contents = contents
         self._unchanged = unchanged
         self._collector = collector
         self._target = target
-        self._workers = workers
-        self._last = target.index.last_number()
-        """The last section of earlier runs; to be asked before anything of this run is published."""
+        self._workers = setup.workers
+        self._last = setup.last_section
+        """The last section of earlier runs; the index may know some of this run by now."""
         self._needs: dict[Pseudonym, array[int]] = {}
-        self._known = _KnownManifests(target.index)
+
+    def unmet(self) -> Iterator[Collection[int]]:
+        """Yield the tasks that would read some of a segment, for each that needs a manifest that no worker can write.
+
+        Its rows of one part were all deleted, say, or a table was dropped, and all others were taken over unread: whose
+        they are, nobody in this run knows, as a node keeps no names. May be called once, before `closings`.
+        """
+        contents, collector = self._contents, self._collector
+        if self._unchanged is not None or collector.spans.segments <= collector.met.keys() | contents.named.keys():
+            return
+        known = _KnownManifests(self._target.index)
+        for segment in sorted(collector.spans.segments):
+            read = collector.spans.of(segment)
+            if segment in collector.met or segment in contents.named:
+                continue
+            entries = contents.entries(segment, read)
+            if entries and not self._keeps(segment, known, self._wanted(entries)):
+                yield [task for task, _ in read]
+        collector.spans.rewind()
 
     def closings(self) -> Iterator[tuple[int, Closing]]:
         """Yield what the workers have to end, each with the worker's number. May be called once.
 
-        Raises UnmetSegmentError.
+        Raises DamageError where rows that were not read are not what the index remembers of them.
         """
         contents, collector = self._contents, self._collector
+        known = _KnownManifests(self._target.index)
         segments: Iterable[Pseudonym] = collector.spans.segments | contents.named.keys()
         if self._unchanged is not None:
             segments = filter(self._is_structure, segments)
         for segment in sorted(segments):
             read = collector.spans.of(segment)
+            if segment in self._needs:
+                continue
             entries = contents.entries(segment, read)
             if entries:
-                yield from self._closing(segment, entries)
+                wanted = self._wanted(entries)
+                if not self._keeps(segment, known, wanted):
+                    yield from self._closing(segment, wanted)
 
-    def _closing(self, segment: Pseudonym, entries: Sequence[Entry]) -> Iterator[tuple[int, Closing]]:
+    def _wanted(self, entries: Sequence[Entry]) -> _Wanted:
         manifest = b"".join(encode_entries(entries))
-        says = digest(self._target.generation.chunk_key, manifest)
-        numbers = _referred(entries)
+        return _Wanted(manifest, digest(self._target.generation.chunk_key, manifest), _referred(entries))
+
+    def _keeps(self, segment: Pseudonym, manifests: _KnownManifests, wanted: _Wanted) -> bool:
+        """Check whether the manifest that a segment has will do, and have it needed if so."""
+        known = manifests.of(segment)
+        if known is None or known[1] != wanted.says or any(number > self._last for number in wanted.numbers):
+            return False
+        self._needs[segment] = array("q", [known[0], *(wanted.numbers - {known[0]})])
+        return True
+
+    def _closing(self, segment: Pseudonym, wanted: _Wanted) -> Iterator[tuple[int, Closing]]:
+        manifest, says, numbers = wanted
         added = {(number - self._last - 1) % self._workers for number in numbers if number > self._last}
-        known = self._known.of(segment)
-        if known is not None and known[1] == says and not added:
-            self._needs[segment] = array("q", [known[0], *(numbers - {known[0]})])
-            return
         self._needs[segment] = array("q", [0, *numbers])
         self._collector.digests[segment] = says
         owner = max(added) if added else self._collector.met.get(segment)
         if owner is None and segment not in self._contents.named:
-            raise UnmetSegmentError
+            raise DamageError(
+                "the node's index remembers other rows of a part that was not read than it holds",
+                hint="`backupd backup --audit` reads everything, and compares.",
+            )
         owner = owner or 0
         data_class, tenant = self._contents.named.get(segment, ("", None))
         yield owner, Closing(segment, manifest, data_class, tenant)
@@ -102,7 +141,7 @@ class SegmentClosing:
         """
         rows = SectionsNeeded() if self._unchanged is None else remembered(self._unchanged)
         structure = SectionsNeeded()
-        segments = list(self._needs)
+        segments = sorted(self._needs)
         for at in range(0, len(segments), _PAGE):
             page = segments[at : at + _PAGE]
             known = self._target.index.sections(page[0], page[-1])
@@ -117,6 +156,21 @@ class SegmentClosing:
         for number in {own, *numbers[1:]}:
             row = rows[number]
             found.add(row.pack, row.place, row.length, manifest=number == own)
+
+
+def meetings(unmet: Iterable[Collection[int]], tables: Iterable[TableTask]) -> list[MeetTask]:
+    """Return tasks of which every segment has one that would read some of it: few, small ones without joins if can be.
+
+    `unmet` has each segment's tasks, of which at least one is a table's.
+    """
+    by_number = {task.copy.task: task for task in tables}
+    found: dict[int, MeetTask] = {}
+    for numbers in unmet:
+        if found.keys().isdisjoint(numbers):
+            some = [by_number[number] for number in numbers if number in by_number]
+            best = min(some, key=lambda task: (len(task.joined), task.blocks, task.copy.task))
+            found[best.copy.task] = MeetTask(best.copy)
+    return list(found.values())
 
 
 class _KnownManifests:

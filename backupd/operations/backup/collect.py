@@ -18,7 +18,7 @@ from backupd.operations.backup.keyrings import RunKeyrings
 from backupd.repository.layout import pack_name
 from backupd.repository.state.index import Generation, Index, NewSection
 from backupd.repository.uploader import Upload, Uploader
-from backupd.rows.protocol import Advanced, NewKey, PackDone, PlacesReply, Span, TaskDone, span_counts, unpack_span
+from backupd.rows.protocol import Advanced, Met, NewKey, PackDone, PlacesReply, Span, TaskDone, span_counts, unpack_span
 from backupd.rows.segment_names import SegmentNames
 from backupd.rows.spill import Residue, ResiduesBySegment, Spill
 from backupd.trace import Progress, Trace
@@ -73,7 +73,7 @@ class Collector:
         self.tallies: dict[int, TaskTally] = {}
         """Rows and bytes of each task that is done, by its number."""
         self.met: dict[Pseudonym, int] = {}
-        """A worker that has read something of each segment, and so knows whose it is."""
+        """A worker that knows whose a segment is, as it has read something of it."""
         self.digests: dict[Pseudonym, bytes] = {}
         """Keyed digests of the manifests that are being written."""
         self.manifests: dict[Pseudonym, int] = {}
@@ -132,6 +132,9 @@ class Collector:
         self.met.update((Pseudonym(pseudonym), done.worker) for pseudonym, _ in done.spans)
         self.taken_over(done)
 
+    def meet(self, met: Met) -> None:
+        self.met.update((Pseudonym(pseudonym), met.worker) for pseudonym in met.segments)
+
     def taken_over(self, done: TaskDone) -> None:
         """Take a task over that no worker has done, as an earlier run has it."""
         placed = left_out = size = 0
@@ -186,7 +189,9 @@ _PIECE: Final = 256 << 10
 
 
 class SpanLog:
-    """The packed spans of every segment: first all are added, then they are read, segment by segment."""
+    """The packed spans of every segment: first all are added, then they are read, segment by segment, as often as
+    `rewind` is called.
+    """
 
     def __init__(self, path: Path) -> None:
         self._spill = Spill(path)
@@ -212,11 +217,15 @@ class SpanLog:
         """
         if self._spilled is None:
             if not self._spill.runs:
-                return list(_records(self._held.pop(pseudonym, bytearray())))
+                return list(_records(self._held.get(pseudonym, bytearray())))
             self._flush()
             self._spilled = ResiduesBySegment([self._spill.written()])
         pieces = [residue.piece for residue in self._spilled.of(pseudonym)]
         return list(_records(b"".join(pieces)))
+
+    def rewind(self) -> None:
+        """Begin again with the first segment."""
+        self._spilled = None
 
     def _flush(self) -> None:
         self._spill.add_run(residue for pseudonym in sorted(self._held) for residue in self._residues(pseudonym))

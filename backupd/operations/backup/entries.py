@@ -69,8 +69,13 @@ class SegmentEntries:
         return TableEntry(self._target.index.definition(tag), name.schema, name.table, list(columns))
 
     def _name_structure(self) -> None:
-        """Name the structure segments: the database's own, and those of tenants with schemas or roles."""
-        for tenant in {self._reading.names.whole, *self._reading.facts, *filter(None, map(_definer, self._mapped()))}:
+        """Name the structure segments: the database's own, and those of tenants with schemas or roles.
+
+        A tenant may have nothing but a file there, as of a schema with no more than functions.
+        """
+        files = {file.task.tenant for file in self._reading.files if file.task.data_class == STRUCTURE}
+        definers = filter(None, map(_definer, self._mapped()))
+        for tenant in {self._reading.names.whole, *self._reading.facts, *files, *definers}:
             self._name(STRUCTURE, tenant)
 
     def _name_owners(self) -> None:

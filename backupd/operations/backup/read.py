@@ -16,7 +16,7 @@ from backupd.errors import RefusedError, SourceError
 from backupd.model.findings import Finding, Severity, errors_among
 from backupd.model.inventory import Inventory
 from backupd.model.tenancy import STRUCTURE, ClassPolicy, MappedTable, TenancyMap
-from backupd.operations.backup.closing import SegmentClosing
+from backupd.operations.backup.closing import SegmentClosing, meetings
 from backupd.operations.backup.collect import READING, Collector, SpanLog
 from backupd.operations.backup.entries import SegmentEntries
 from backupd.operations.backup.generation import keyed_tag
@@ -35,7 +35,7 @@ from backupd.postgres.schema.dump import dump_globals, dump_schema, large_object
 from backupd.postgres.schema.ownership import Ddl
 from backupd.postgres.settings import rows_encoding
 from backupd.postgres.source.exported import ExportedSnapshot, Holder, connect_beside, hold
-from backupd.postgres.source.facts import divide_facts, read_facts, read_sequences, require_same_labels
+from backupd.postgres.source.facts import SourceFacts, divide_facts, read_facts, read_sequences, require_same_labels
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.preflight import preflight
 from backupd.postgres.source.waiters import giving_way
@@ -58,8 +58,7 @@ def read_database(
 ) -> tuple[Reading, SegmentClosing]:
     """Read everything, let the exported snapshot go, and end every segment; packs may still be on their way then.
 
-    Raises SourceError and its subclasses, UnmappedError, SpoolFullError, UnmetSegmentError, and what stopped the
-    uploader.
+    Raises SourceError and its subclasses, UnmappedError, SpoolFullError, DamageError, and what stopped the uploader.
     """
     source, holder, inventory = held.source, held.holder, held.inventory
     exported = holder.exported
@@ -89,11 +88,12 @@ def read_database(
             try:
                 files = _read_all(pool, wanted, _Files(started, holder, names, job, mapping, len(tables)))
                 pool.run(unread.files(files, decisions, collector))
-                with connect_beside(source, holder) as free:
-                    sequences = read_sequences(holder.connection, free)
-                    require_same_labels(holder.connection, free)
-                with translated():
-                    facts = divide_facts(read_facts(holder.connection), sequences, names)
+                facts = _read_facts(source, holder, names)
+                reading = Reading(
+                    exported, mapping, inventory, names, collector, facts, job.tenancy.kind, tables, unread, files
+                )
+                closing = SegmentClosing(SegmentEntries(reading, onto), collector, onto, setups[0], unread.unchanged)
+                pool.run(meetings(closing.unmet(), tables))
             except SourceError:
                 waiters.check()  # when we gave way, or the server went away, that error
                 holder.check()  # is raised, not the one it caused in a program
@@ -103,13 +103,9 @@ def read_database(
             holder.release()
             collector.unlocked()
             watched.close()
-            seconds = node.clock.monotonic() - held.since
-            node.trace.emit(PhaseDone(READING, job.label, seconds))
-            reading = Reading(
-                exported, mapping, inventory, names, collector, facts, job.tenancy.kind, tables, unread, files, seconds
-            )
+            reading.held_seconds = node.clock.monotonic() - held.since
+            node.trace.emit(PhaseDone(READING, job.label, reading.held_seconds))
             _check_sums(reading)
-            closing = SegmentClosing(SegmentEntries(reading, onto), collector, onto, len(setups), unread.unchanged)
             pool.close_segments(closing.closings())
             pool.finish()
     return reading, closing
@@ -147,6 +143,14 @@ def _read_all(pool: WorkerPool, tables: list[TableTask], wanted: _Files) -> list
             raise
         ddl = schema.result()
     return _files(ddl, globals_, wanted)
+
+
+def _read_facts(source: Source, holder: Holder, names: NamePatterns) -> dict[str | None, SourceFacts]:
+    with connect_beside(source, holder) as free:
+        sequences = read_sequences(holder.connection, free)
+        require_same_labels(holder.connection, free)
+    with translated():
+        return divide_facts(read_facts(holder.connection), sequences, names)
 
 
 def _files(ddl: Ddl, globals_: dict[str | None, str], wanted: _Files) -> list[FileTask]:

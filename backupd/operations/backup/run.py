@@ -19,7 +19,7 @@ from backupd.model.answers import BackupReport
 from backupd.model.documents import HANDED, MARK, MOST_HANDED, Record, Totals
 from backupd.model.ids import RegionName, RunId, SnapshotName
 from backupd.model.text import counted, stamp
-from backupd.operations.backup.closing import SegmentClosing, UnmetSegmentError
+from backupd.operations.backup.closing import SegmentClosing
 from backupd.operations.backup.collect import RunTarget
 from backupd.operations.backup.generation import (
     LedgerStanding,
@@ -73,19 +73,6 @@ def backup(job: BackupJob, repository: Repository, node: Node, database: str | N
     `database` is the real name of one of several under the job's label (tenancy by database). Raises the errors of the
     source, the store and the spool; no record was published then.
     """
-    try:
-        return _backup(job, repository, node, database)
-    except UnmetSegmentError:
-        node.trace.emit(
-            Warned(
-                f"{job.label}: everything is read again: of tenants of whom nothing was read, rows are gone",
-                hint="All their rows in one part of a table were deleted, or a table was dropped.",
-            )
-        )
-        return _backup(replace(job, audit_now=True), repository, node, database)
-
-
-def _backup(job: BackupJob, repository: Repository, node: Node, database: str | None) -> BackupReport:
     started = node.clock.monotonic()
     source = job.source if database is None else other_database(job.source, database)
     with ExitStack() as stack:

@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 
 _FORM = 1
 """Version of what is remembered of an extent: one of another version is not found."""
+_TOGETHER = b"2"
+"""Version of what is remembered of all extents together."""
 _PLACE = 16
 """Bytes of an extent's identity in the index."""
 BLOCK = 8192
@@ -234,7 +236,7 @@ class Unread:
         return sorted(self._all, key=self._all.__getitem__)
 
     def _digest(self, order: Sequence[int]) -> bytes:
-        return hashlib.sha256(b"".join(self._all[task] for task in order)).digest()
+        return hashlib.sha256(_TOGETHER + b"".join(self._all[task] for task in order)).digest()
 
     def _led(self, extents: Sequence[_Extent], decisions: Decisions) -> dict[Waypoint, WayChange]:
         """Return what became of the rows that lead others to their tenants."""

@@ -122,7 +122,7 @@ class UnreadBackup:
             tasks = plan_tasks(mapping.tables, inventory.by_name(), lambda _, mask: mask, lambda _, usual: usual)
             done: dict[int, TaskDone] = {}
             collector = SimpleNamespace(
-                done=lambda taken: done.__setitem__(taken.task, taken),
+                taken_over=lambda taken: done.__setitem__(taken.task, taken),
                 as_before=lambda tallies: done.update(self._as_before(unread, tallies)),
             )
             wanted = unread.divide(tasks, decisions, cast("Any", collector))

@@ -183,7 +183,7 @@ class FakeWriter:
         worker._dedup._settings = replace(worker._dedup._settings, random=node.random)
         for task, (name, chunks) in enumerate(content.items()):
             self._take(worker, collector, task, name, chunks)
-        closing = SegmentClosing(self._entries(target), collector, target, node.workers)
+        closing = SegmentClosing(self._entries(target), collector, target, setup)
         worker.close_segments(protocol.CloseSegments([one for _, one in closing.closings()]))
         worker.finish()
         if isinstance(worker._dedup._known, IndexedChunks):  # a process would end here

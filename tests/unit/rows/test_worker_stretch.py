@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backupd.rows import worker as worker_module
-from backupd.rows.protocol import CopyTask, Setup, StretchTask, TaskDone, unpack_span
+from backupd.rows.protocol import CloseSegments, Closing, CopyTask, Setup, StretchTask, TaskDone, unpack_span
 from backupd.rows.worker import ParentChannel, Worker
 
 ROWS = {0: [(b"1", b"a"), (b"2", b"b")], 1: [], 2: [(b"1", b"c")], 3: [(b"3", b"d"), (b"1", b"e")], 4: []}
@@ -84,3 +84,20 @@ def test_each_extent_has_what_it_has_alone(monkeypatch: pytest.MonkeyPatch, orde
     found = _worker(monkeypatch).stretch(stretch)
     assert _told(found.extents) == wanted
     assert [rows for _, rows, _ in wanted] == [2, 0, 1, 2, 0]
+
+
+def test_a_worker_learns_whose_rows_there_are_without_storing_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It then ends segments of which it knows nothing else."""
+    reader = _worker(monkeypatch)
+    wanted = {name for name, _ in reader.copy(_task(0)).spans}
+    worker = _worker(monkeypatch)
+    met = worker.meet(_task(0))
+    assert (set(met.segments), len(wanted), met.worker) == (wanted, 2, 0)
+    jobs: list[Any] = []
+    monkeypatch.setattr(_Packer, "add", lambda _, some: jobs.extend(some))
+    worker.close_segments(CloseSegments([Closing(name, b"manifest", "", None) for name in sorted(wanted)]))
+    worker.finish()
+    assert [(job.key.pseudonym, job.manifest, len(job.chunks)) for job in jobs if job.manifest] == [
+        (name, b"manifest", 0) for name in sorted(wanted)
+    ]
+    assert {job.key.tenant for job in jobs} == {"1", "2"}
