@@ -133,6 +133,8 @@ class Ownership:
         self._offer_referrers()
         while self._leave_referred():
             self._leave_reached()
+        self._leave_unkeyed()
+        self._leave_reached()
         for root in sorted(self._open):
             written = [key for key in self._leading(root) if self._leads_to_tenants(key)]
             if written:
@@ -140,6 +142,28 @@ class Ownership:
                 self.undecided[root] = Undecided(Gap.NO_WAY, reason)
             else:
                 self.undecided[root] = Undecided(Gap.NO_WAY, "no key leads from it to a tenant")
+
+    def _leave_unkeyed(self) -> None:
+        """Leave the tables with a column that leads to a tenant where it has the foreign key that it lacks here."""
+        keyed = self._keyed()
+        for root in sorted(self._open):
+            own = {column for key in self._tables[root].foreign_keys for column in key.columns}
+            if lost := self._like(root, keyed, own):
+                self.undecided[root] = Undecided(Gap.DOUBTFUL, f"{', '.join(lost)}: {_UNKEYED}")
+        self._open -= self.undecided.keys()
+
+    def _keyed(self) -> set[str]:
+        """Return the columns by which rows of some table lead to a tenant; natural keys, as `name`, are too common."""
+        return {
+            key.columns[0]
+            for root in self._keys.roots()
+            for key in self._leading(root)
+            if len(key.columns) == 1
+            and (key.columns != key.target_columns or _folded(key.columns[0]).endswith("id"))
+            and _folded(key.columns[0]) != "id"
+            and self._leads_to_tenants(key)
+            and not self._keys.name_doubt(key)
+        }
 
     def _offer_columns(self, named: set[str]) -> None:
         """Show a person the column that names tenants in other tables, too, where only doubtful keys were found."""
@@ -306,6 +330,8 @@ class Ownership:
         self.undecided[root] = Undecided(gap, reason, tuple(keys))
         self._open.discard(root)
 
+
+_UNKEYED: Final = "leads to a tenant in other tables; with a foreign key, NOT VALID will do, it can here"
 
 REFERRED: Final = "tenant columns refer to it"
 """Why a table is left to which columns refer that name tenants, and which nobody has named as the tenants' table."""

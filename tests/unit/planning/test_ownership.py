@@ -19,6 +19,9 @@ from backupd.model.tenancy import (
     TenancyMap,
     UnmappedTable,
 )
+from backupd.operations.tenancy.block import toml_block
+from backupd.operations.tenancy.report import describe
+from backupd.operations.tenancy.types import TenancyReport
 from backupd.planning.mapping.tables import map_tables
 
 
@@ -236,6 +239,23 @@ def test_a_column_that_names_tenants_elsewhere_is_seen_in_another_spelling() -> 
     found = left(mapping(event, queue, plain, by=tenancy()))
     assert (found["queue"].gap, ways(found["queue"])) == (Gap.DOUBTFUL, ["org_id"])
     assert found["plain"].gap is Gap.NO_WAY
+
+
+def test_a_column_that_has_its_key_in_other_tables_only_is_left_to_a_person() -> None:
+    """Its rows are most likely some tenant's: it is neither shared nor is that proposed, nor of what follows it."""
+    tag, word = table("tag", columns=("id", "eventId")), table("word", columns=("id", "events", "code"))
+    after, plan = table("after", key("tag", "tag")), table("plan", primary=("code",), columns=("id", "code"))
+    coded = table("coded", key("code", "coupon", to=("code",)))
+    coupon = table("coupon", key("event_id", "event"), columns=("id", "event_id", "code"))
+    tables = (EVENT, ORDER, tag, word, after, plan, coded, coupon)
+    found = left(mapping(*tables))
+    assert (found["tag"].gap, found["tag"].ways) == (Gap.DOUBTFUL, ())
+    assert found["tag"].reason.startswith("eventId: leads to a tenant in other tables; with a foreign key, ")
+    assert sorted(left(mapping(*tables, by=tenancy(unclassified="shared")))) == ["after", "tag"]
+    report = TenancyReport("app", tuple(describe(Inventory("app", (ORG, *tables)), mapping(*tables), tenancy())))
+    assert [line for line in toml_block("be", report) if "shared" in line] == [
+        '  { match = ["public.plan", "public.word"], shared = true },'
+    ]
 
 
 def test_a_table_that_pairs_with_tenants_may_belong_to_several() -> None:
