@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 import backupd
 from backupd.allocator import restrain
@@ -127,4 +127,11 @@ def _usage_error(error: Exception) -> UsageError:
     message = describe() if describe else "the input ended before it was complete"
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "backupd"
-    return UsageError(message[:1].lower() + message[1:].rstrip("."), hint=f"`{command} --help` explains it.")
+    hint = f"`{command} --help` explains it."
+    if hasattr(error, "possibilities") and context and any(one.name == "tenant" for one in _arguments(context)):
+        hint = f"`--` goes before a tenant's name that begins with a dash, behind all options; {hint}"
+    return UsageError(message[:1].lower() + message[1:].rstrip("."), hint=hint)
+
+
+def _arguments(context: Any) -> list[Any]:
+    return [one for one in context.command.params if one.param_type_name == "argument"]

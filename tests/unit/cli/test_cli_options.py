@@ -9,6 +9,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from backupd.cli import application
+from backupd.cli.command_tree import command_tree
+from backupd.cli.main import main
 from backupd.cli.options import grouped, new_passphrase
 from backupd.errors import UsageError
 
@@ -49,3 +52,18 @@ def test_a_passphrase_that_is_too_short_is_refused_before_it_is_typed_again(monk
     with pytest.raises(UsageError, match="shorter"):
         new_passphrase(None, "ops.identity")
     assert len(asked) == 1
+
+
+def test_every_command_that_takes_a_tenant_says_how_a_name_with_a_dash_is_given(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a name is taken for options; a command of other arguments says nothing of tenants."""
+    monkeypatch.setattr("signal.signal", lambda _number, _handler: None)
+    parser = application.build()
+    monkeypatch.setattr(application, "build", lambda: parser)
+    commands = [one for one in command_tree(parser).every() if not one.below]
+    taking = [one.path for one in commands if any(argument.value == "TENANT" for argument in one.arguments)]
+    assert ("tenant", "erase") in taking
+    for path in (*taking, ("backup",)):
+        assert main([*path, "be", "--odd"]) == UsageError.exit_code
+        assert ("`--` goes before a tenant's name" in capsys.readouterr().err) == (path in taking)
