@@ -21,11 +21,13 @@ from backupd.operations.backup.collect import READING, Collector, SpanLog
 from backupd.operations.backup.entries import SegmentEntries
 from backupd.operations.backup.generation import keyed_tag
 from backupd.operations.backup.last_times import read_last_times
+from backupd.operations.backup.numbers import numbering_of
 from backupd.operations.backup.source_content import Reading
 from backupd.operations.backup.stretches import stretches
 from backupd.operations.backup.tasks import FileTask, TableTask, in_encoding, plan_tasks
 from backupd.operations.backup.unread import Unread, before_export, look_behind
 from backupd.planning.incremental.facts import Look, Reason
+from backupd.planning.incremental.steady_numbers import Numbering
 from backupd.planning.mapping.names import NamePatterns
 from backupd.planning.mapping.tables import map_tables, never_read, require_mapped, tenant_columns
 from backupd.postgres.client_programs import Client, client, find_programs
@@ -81,14 +83,16 @@ def read_database(
         last = read_last_times(node.state, job.label)
         wanted = unread.divide(tables, decisions, collector)
         size = sum(_size(task) for task in wanted)
+        numbering = numbering_of(onto, exported.database, "ddl")
         node.trace.emit(PhaseStarted(READING, job.label, size, expected=last.reading if last is not None else None))
         collector.begin(node.trace, job.label, waiters.check)
         collector.listener = unread.take
         with WorkerPool(setups, _worker_environment(node), collector) as pool:
             try:
-                files = _read_all(pool, wanted, _Files(started, holder, names, job, mapping, len(tables)))
+                files = _read_all(pool, wanted, _Files(started, holder, names, job, mapping, len(tables), numbering))
                 pool.run(unread.files(files, decisions, collector))
-                facts = _read_facts(source, holder, names)
+                ranking = numbering_of(onto, exported.database, "refresh")
+                facts = _read_facts(source, holder, names, ranking)
                 reading = Reading(
                     exported, mapping, inventory, names, collector, facts, job.tenancy.kind, tables, unread, files
                 )
@@ -129,12 +133,14 @@ class _Files:
     mapping: TenancyMap
     first: int
     """The first number of a task that is no table's."""
+    numbering: Numbering
+    """That of the schema's entries."""
 
 
 def _read_all(pool: WorkerPool, tables: list[TableTask], wanted: _Files) -> list[FileTask]:
     """Read the rows and return the files; meanwhile pg_dump reads the schema, on a connection of its own."""
     with ThreadPoolExecutor(1, thread_name_prefix="schema") as executor:
-        schema = executor.submit(dump_schema, wanted.client, wanted.holder.exported, wanted.names)
+        schema = executor.submit(dump_schema, wanted.client, wanted.holder.exported, wanted.names, wanted.numbering)
         try:
             pool.run(stretches(tables))
             globals_ = dump_globals(wanted.client, wanted.holder.connection, wanted.names)
@@ -145,12 +151,14 @@ def _read_all(pool: WorkerPool, tables: list[TableTask], wanted: _Files) -> list
     return _files(ddl, globals_, wanted)
 
 
-def _read_facts(source: Source, holder: Holder, names: NamePatterns) -> dict[str | None, SourceFacts]:
+def _read_facts(
+    source: Source, holder: Holder, names: NamePatterns, numbering: Numbering
+) -> dict[str | None, SourceFacts]:
     with connect_beside(source, holder) as free:
         sequences = read_sequences(holder.connection, free)
         require_same_labels(holder.connection, free)
     with translated():
-        return divide_facts(read_facts(holder.connection), sequences, names)
+        return divide_facts(read_facts(holder.connection), sequences, names, numbering)
 
 
 def _files(ddl: Ddl, globals_: dict[str | None, str], wanted: _Files) -> list[FileTask]:

@@ -45,6 +45,8 @@ class Entry:
     """Offset in `raw` at which the definition's length stands."""
     dependencies: tuple[int, ...]
     """Dump ids of the objects that must exist before."""
+    dependencies_at: int
+    """Offset in `raw` at which they stand, as texts."""
     tablespace: str
     tablespace_at: int
     owner_at: int
@@ -139,11 +141,12 @@ class ArchiveReader:
         owner_at = source.position()
         owner = source.text(shape)
         source.text(shape)
+        dependencies_at = source.position()
         dependencies = tuple(_dump_id(text) for text in iter(lambda: source.text(shape), None))
         source.take(1 + shape.offset)
         texts = (description or "", tag or "", namespace or "", owner or "", definition or "")
         places = (tablespace or "", tablespace_at, owner_at)
-        return Entry(ordinal, source.taken(), dump_id, *texts, definition_at, dependencies, *places)
+        return Entry(ordinal, source.taken(), dump_id, *texts, definition_at, dependencies, dependencies_at, *places)
 
 
 def _read_head(source: _Source) -> tuple[Shape, bytes]:
@@ -184,6 +187,15 @@ def with_definition(entry: Entry, shape: Shape, dump_id: int, definition: str) -
     """Return the raw entry with another definition, under another dump id."""
     changed = rewritten(entry, shape, definition=definition, owner=entry.owner, tablespace=entry.tablespace)
     return _integer(dump_id, shape) + changed[1 + shape.integer :]
+
+
+def renumbered(raw: bytes, shape: Shape, at: int, dump_id: int, dependencies: Iterable[int]) -> bytes:
+    """Return a raw entry under another dump id, with other dependencies; `at` is where they stand in it."""
+    texts = [_encoded(str(needed)) for needed in dependencies]
+    needs = b"".join(_integer(len(text), shape) + text for text in texts)
+    # Behind them stand the absent text that ends them, and the offset of the entry's data.
+    end = len(raw) - (1 + shape.integer) - (1 + shape.offset)
+    return _integer(dump_id, shape) + raw[1 + shape.integer : at] + needs + raw[end:]
 
 
 def rewritten(entry: Entry, shape: Shape, *, definition: str, owner: str, tablespace: str) -> bytes:

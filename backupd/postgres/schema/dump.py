@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, TypeVar, cast
 
 from backupd.errors import SourceError
+from backupd.planning.incremental.steady_numbers import Numbering
 from backupd.planning.mapping.names import NamePatterns
 from backupd.postgres.client_programs import Client, failure, run
 from backupd.postgres.connect import Connection
@@ -34,13 +35,15 @@ _INITDBS = "SELECT rolname::pg_catalog.text FROM pg_catalog.pg_roles WHERE oid =
 _LARGE_OBJECTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)"
 
 
-def dump_schema(client: Client, exported: ExportedSnapshot, names: NamePatterns) -> Ddl:
-    """Dump the schema as `pg_dump --create --schema-only` sees it, by segment.
+def dump_schema(
+    client: Client, exported: ExportedSnapshot, names: NamePatterns, numbering: Numbering | None = None
+) -> Ddl:
+    """Dump the schema as `pg_dump --create --schema-only` sees it, by segment; `numbering` as in `divide_archive`.
 
     Raises SourceError, SourceGoneError or SourceBusyError: it waits for a table's lock only briefly.
     """
     command = client.command("pg_dump", "-Fc", "-Z0", "--create", "--schema-only", _WAIT, _snapshot(exported))
-    return _streamed(command, client, lambda read: divide_archive(read, names))
+    return _streamed(command, client, lambda read: divide_archive(read, names, numbering))
 
 
 def dump_globals(client: Client, connection: Connection, names: NamePatterns) -> dict[str | None, str]:

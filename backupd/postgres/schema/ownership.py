@@ -8,11 +8,13 @@ object decides nothing: a shared table stays shared even when a tenant's role ow
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from backupd.planning.incremental.steady_numbers import Numbering, SteadyNumber
 from backupd.planning.mapping.names import NamePatterns
-from backupd.postgres.schema.archive import ArchiveReader, Entry, pack_entry, with_definition
+from backupd.postgres.schema.archive import ArchiveReader, Entry, Shape, pack_entry, renumbered, with_definition
 from backupd.postgres.schema.roles import without_grantor
 from backupd.postgres.schema.statements import grouped, split_statements, words_in
 
@@ -31,31 +33,92 @@ class Ddl:
     """The `ddl` file of each tenant that has one, and the shared one (None)."""
 
 
-def divide_archive(read: Callable[[int], bytes], names: NamePatterns) -> Ddl:
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """An entry, or a tenant's part of one."""
+
+    tenant: str | None
+    ordinal: int
+    dump_id: int
+    raw: bytes
+    needs: tuple[int, ...]
+    needs_at: int
+    """Offset in `raw` at which they stand."""
+    name: tuple[str, ...]
+
+
+def divide_archive(read: Callable[[int], bytes], names: NamePatterns, numbering: Numbering | None = None) -> Ddl:
     """Read an archive and give each segment its own entries.
 
-    Raises SourceError for an archive that is cut or unknown.
+    Entries keep pg_dump's dump ids and places, which depend on all other entries, unless there is a `numbering`. Raises
+    SourceError for an archive that is cut or unknown.
     """
     reader = ArchiveReader(read)
-    router = _Router(names)
-    pieces: dict[str | None, list[bytes]] = {}
-    cut: list[tuple[str, Entry, str]] = []
+    pieces = _pieces(reader, _Router(names))
+    if numbering is not None:
+        pieces = _renumbered(pieces, reader.shape, numbering)
+    packed: dict[str | None, list[bytes]] = {}
+    for piece in pieces:
+        packed.setdefault(piece.tenant, []).append(pack_entry(piece.ordinal, piece.raw))
+    return Ddl(reader.head, {tenant: b"".join(parts) for tenant, parts in packed.items()})
+
+
+def _pieces(reader: ArchiveReader, router: _Router) -> list[_Piece]:
+    found: list[_Piece] = []
+    cut: list[tuple[int, str, Entry, str]] = []
     highest = 0
     for entry in reader.entries():
         highest = max(highest, entry.dump_id)
         parts = router.parts(entry)
         for tenant, definition in parts.items():
-            if len(parts) == 1:
-                pieces.setdefault(tenant, []).append(pack_entry(entry.ordinal, entry.raw))
-            elif tenant is None:
-                raw = with_definition(entry, reader.shape, entry.dump_id, definition)
-                pieces.setdefault(None, []).append(pack_entry(entry.ordinal, raw))
-            else:
-                cut.append((tenant, entry, definition))
-    for dump_id, (tenant, entry, definition) in enumerate(cut, start=highest + 1):
-        raw = with_definition(entry, reader.shape, dump_id, definition)
-        pieces.setdefault(tenant, []).append(pack_entry(entry.ordinal, raw))
-    return Ddl(reader.head, {tenant: b"".join(parts) for tenant, parts in pieces.items()})
+            if len(parts) > 1 and tenant is not None:
+                cut.append((len(found), tenant, entry, definition))
+            raw = entry.raw if len(parts) == 1 else with_definition(entry, reader.shape, entry.dump_id, definition)
+            found.append(_piece(tenant, entry, entry.dump_id, raw))
+    for dump_id, (at, tenant, entry, definition) in enumerate(cut, start=highest + 1):
+        found[at] = _piece(tenant, entry, dump_id, with_definition(entry, reader.shape, dump_id, definition))
+    return found
+
+
+def _piece(tenant: str | None, entry: Entry, dump_id: int, raw: bytes) -> _Piece:
+    needs_at = entry.dependencies_at + len(raw) - len(entry.raw)
+    name = (entry.description, entry.namespace, entry.tag)
+    return _Piece(tenant, entry.ordinal, dump_id, raw, entry.dependencies, needs_at, name)
+
+
+def _renumbered(pieces: list[_Piece], shape: Shape, numbering: Numbering) -> list[_Piece]:
+    """Return the pieces, in order, with the dump ids and places that a numbering gives them.
+
+    What pieces need and the archive lacks, as it does the schema `public`, is numbered as one more member.
+    """
+    there = {piece.dump_id for piece in pieces}
+    keys: list[bytes] = []
+    at: list[int] = []
+    lacking: dict[int, int] = {}
+    alike: Counter[bytes] = Counter()
+    for piece in pieces:
+        key = "\0".join((piece.tenant or "", *piece.name)).encode(errors="surrogateescape")
+        alike[key] += 1
+        key = b"%b\0%d" % (key, alike[key])
+        for place, needed in enumerate(piece.needs):
+            if needed not in there and needed not in lacking:
+                lacking[needed] = len(keys)
+                keys.append(b"%b\0%d" % (key, place))
+        at.append(len(keys))
+        keys.append(key)
+    given = numbering(keys)
+    ids = {needed: given[place].number for needed, place in lacking.items()}
+    ids |= {piece.dump_id: given[place].number for piece, place in zip(pieces, at, strict=True)}
+    return [
+        # pg_dump lists what an entry needs in any order, which changes from one dump to the next; it means nothing.
+        _numbered(piece, shape, given[place], sorted(ids[needed] for needed in piece.needs))
+        for piece, place in zip(pieces, at, strict=True)
+    ]
+
+
+def _numbered(piece: _Piece, shape: Shape, given: SteadyNumber, needs: list[int]) -> _Piece:
+    raw = renumbered(piece.raw, shape, piece.needs_at, given.number, needs)
+    return replace(piece, ordinal=given.place, raw=raw)
 
 
 class _Router:

@@ -9,6 +9,7 @@ from typing import Any
 
 from backupd.errors import SourceBusyError
 from backupd.model.manifest import SequenceValue
+from backupd.planning.incremental.steady_numbers import Numbering
 from backupd.planning.mapping.names import NamePatterns
 from backupd.postgres import settings
 from backupd.postgres.connect import Connection, literal, qualified
@@ -111,17 +112,22 @@ def require_same_labels(snapshot: Connection, free: Connection) -> None:
 
 
 def divide_facts(
-    facts: dict[str, Any], sequences: Sequence[SequenceValue], names: NamePatterns
+    facts: dict[str, Any],
+    sequences: Sequence[SequenceValue],
+    names: NamePatterns,
+    numbering: Numbering | None = None,
 ) -> dict[str | None, SourceFacts]:
     """Divide facts and sequences by segment.
 
     Facts that name a tenant's own schema are that tenant's; `ranks` beside `refresh` are places in the order of all
-    segments.
+    segments: without a `numbering` those in their list, which one more moves.
     """
+    refreshed = ["\0".join(matview).encode(errors="surrogateescape") for matview in facts["refresh"]]
+    ranks = range(len(refreshed)) if numbering is None else [one.place for one in numbering(refreshed)]
     divided: dict[str | None, dict[str, Any]] = {names.whole: {**facts, "collations": [], "refresh": [], "ranks": []}}
     for collation in facts["collations"]:
         divided.setdefault(names.schema(collation[0]), {}).setdefault("collations", []).append(collation)
-    for rank, matview in enumerate(facts["refresh"]):
+    for rank, matview in zip(ranks, facts["refresh"], strict=True):
         own = divided.setdefault(names.schema(matview[0]), {})
         own.setdefault("refresh", []).append(matview)
         own.setdefault("ranks", []).append(rank)

@@ -143,6 +143,7 @@ class Index:
             "keyrings",
             "tables",
             "definitions",
+            "numberings",
             "recipients",
             "tenant_keys",
             "grids",
@@ -282,6 +283,15 @@ class Index:
                 self._file.write("INSERT INTO definitions SELECT ?, coalesce(max(number), 0) + 1 FROM definitions", tag)
                 row = self._file.row("SELECT number FROM definitions WHERE tag = ?", tag)
         return int(row[0]) if row else 0
+
+    def numbering(self, tag: bytes) -> bytes:
+        """Return how a list was numbered, by its keyed tag; nothing before its first run."""
+        row = self._file.row("SELECT numbers FROM numberings WHERE list = ?", tag)
+        return b"" if row is None else bytes(row[0])
+
+    def set_numbering(self, tag: bytes, numbers: bytes) -> None:
+        """Remember how a list was numbered, so that what is added to it changes the numbers of nothing else."""
+        self._file.write("INSERT OR REPLACE INTO numberings VALUES (?, ?)", tag, numbers)
 
     def mask(self, tag: bytes) -> int | None:
         """Return the mask that cuts a table's rows into chunks, by the table's keyed tag; None before its first run."""

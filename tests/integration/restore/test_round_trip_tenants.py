@@ -7,11 +7,13 @@ from collections.abc import Callable
 import pytest
 from doubles.servers.database_diff import contents, schema
 from doubles.servers.postgres import Server, quoted
+from doubles.stores.snapshots import look
 from fix_postgres import Database, unique
 from fix_regions import CLASSES, Region
 
 from backupd.errors import UsageError
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
+from backupd.operations.backup import BackupReport
 
 TENANTS = 40
 
@@ -61,6 +63,12 @@ def test_rows_by_column_come_back_in_their_order_by_tenant(
     assert report.segments >= TENANTS
 
 
+def structures(region: Region, report: BackupReport) -> dict[str | None, frozenset[tuple[str, int]]]:
+    """The sections that each structure segment of a snapshot needs, by tenant."""
+    found = look(region.repository, report.snapshot, region.identity.secret)
+    return {name.tenant: one.sections for name, one in found.segments.items() if name.data_class == "structure"}
+
+
 def test_schemas_and_roles_of_tenants_come_back_together(
     pg: Server,
     make_database: Callable[..., Database],
@@ -68,7 +76,10 @@ def test_schemas_and_roles_of_tenants_come_back_together(
     region: Region,
     restored: Callable[..., Database],
 ) -> None:
-    """Objects, privileges, sequences and views of many schemas, from as many segments, make one database again."""
+    """Objects, privileges, sequences and views of many schemas, from as many segments, make one database again.
+
+    What one of them gets later changes the structure of no other: nothing of theirs is sent.
+    """
     tag = unique("x")
     source = make_database(pg)
     for number in range(5):
@@ -95,6 +106,15 @@ def test_schemas_and_roles_of_tenants_come_back_together(
         classes=CLASSES,
     )
     report = region.backup(source)
+    before = structures(region, report)
+    source.sql(
+        "CREATE TYPE c_2.mood AS ENUM ('fine')",
+        "CREATE TABLE c_2.also (id int PRIMARY KEY REFERENCES c_2.doc, t c_2.mood NOT NULL)",
+        f"GRANT SELECT ON c_2.also TO {tag}_2",
+        "CREATE MATERIALIZED VIEW c_2._first AS SELECT count(*) AS n FROM c_2.doc",
+    )
+    after = structures(region, region.backup(source))
+    assert {tenant for tenant, found in before.items() if after[tenant] != found} == {"2"}
     copy = restored(pg)
     assert contents(pg, source.name) == contents(pg, copy.name)
     assert schema(pg, source.name) == schema(pg, copy.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Sequence
 
 import pytest
 from doubles.samples.archive_bytes import integer, text
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from backupd.errors import DamageError, SourceError
 from backupd.model.tenancy import Tenancy, TenancyKind
+from backupd.planning.incremental.steady_numbers import SteadyNumber
 from backupd.planning.mapping.names import NamePatterns
 from backupd.postgres.schema.archive import (
     ArchiveReader,
@@ -147,6 +149,32 @@ def test_entries_follow_what_they_need() -> None:
     ]  # fmt: skip
     parts = {tenant: [ordinal for ordinal, _ in part] for tenant, part in divided(*entries).items()}
     assert parts == {"a": [0, 2, 4, 5], "b": [1, 7], None: [3, 6]}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_numbering_gives_entries_other_ids_and_places(version: tuple[int, int]) -> None:
+    """In what needs them, too, whether it is there or not; a tenant's part of a grant has its own. The rest stays."""
+    acl = "GRANT SELECT ON TABLE public.x TO PUBLIC;\nGRANT ALL ON TABLE public.x TO t_a;\n"
+    entries = [
+        entry(version, 7, "TABLE", "x", "public", "CREATE …"), entry(version, 9, "ACL", "x", "public", acl, (7,)),
+        entry(version, 8, "ACL", "SCHEMA public", None, "GRANT …", (4, 7)),
+    ]  # fmt: skip
+    keys: list[bytes] = []
+
+    def numbering(found: Sequence[bytes]) -> list[SteadyNumber]:
+        keys.extend(found)
+        return [SteadyNumber(100 * at + 100, 5 * at) for at in range(len(found))]
+
+    names = NamePatterns(SCHEMAS, "app")
+    parts = divide_archive(io.BytesIO(archive(version, *entries)).read, names, numbering).entries
+    assert len(set(keys)) == len(keys) == 5
+    public, own = (f"{line}\n" for line in acl.splitlines())
+    assert list(unpack_entries(parts["a"])) == [(10, entry(version, 300, "ACL", "x", "public", own, (100,)))]
+    assert list(unpack_entries(parts[None])) == [
+        (0, entry(version, 100, "TABLE", "x", "public", "CREATE …")),
+        (5, entry(version, 200, "ACL", "x", "public", public, (100,))),
+        (20, entry(version, 500, "ACL", "SCHEMA public", None, "GRANT …", (100, 400))),
+    ]
 
 
 def test_grants_are_cut_and_get_ids_of_their_own() -> None:
