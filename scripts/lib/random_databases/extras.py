@@ -188,7 +188,7 @@ class Extras:
             f"CREATE SERVER {server} FOREIGN DATA WRAPPER {server} OPTIONS (host {self.text()})",
             f"CREATE FOREIGN TABLE {self.place()} ({self.name()} int, {self.name()} text) SERVER {server}"
             f" OPTIONS (x {self.text()})",
-            f"CREATE USER MAPPING FOR {self.role()} SERVER {server} OPTIONS (user 'x')",
+            f"CREATE USER MAPPING FOR {self.role()} SERVER {server}",
             f"CREATE ACCESS METHOD {server} TYPE TABLE HANDLER heap_tableam_handler",
             f"CREATE TABLE {self.place()} ({self.name()} int) USING {server}",
             f"CREATE TABLE {empty} ()",
