@@ -101,7 +101,7 @@ def test_a_credential_cannot_name_a_file_elsewhere(name):
 
 def test_files_are_looked_at_but_never_read(tmp_path):
     """Missing files, secrets open to others and folders without pg_dump are faults; what needs systemd is said."""
-    present, loose = tmp_path / "operations.recipient", tmp_path / "signing.key"
+    present, loose = tmp_path / "ops.recipient", tmp_path / "signing.key"
     present.touch(0o644)
     loose.touch(0o640)
     text = EXAMPLE.replace("/etc/backupd", str(tmp_path)).replace("credential:signing.key", str(loose))
