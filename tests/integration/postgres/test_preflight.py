@@ -323,9 +323,10 @@ def test_a_standby_is_usable_but_for_its_unlogged_tables(tmp_path: Path) -> None
 
 @contextmanager
 def _standby(primary: Server, folder: Path) -> Iterator[Server]:
-    from doubles.servers.postgres import FAST, _configure, _free_port, _pg_ctl, stop
+    from doubles.servers.ports import free_port
+    from doubles.servers.postgres import FAST, _configure, _pg_ctl, stop
 
-    standby = Server(17, primary.bin, folder, _free_port(), primary.password)
+    standby = Server(17, primary.bin, folder, free_port(), primary.password)
     conninfo = f"host={primary.sockets} port={primary.port} user=postgres"
     _configure(standby, {**FAST, "wal_level": "replica", "max_wal_senders": "4", "primary_conninfo": conninfo})
     assert _pg_ctl(standby, "start", "-w", "-t", "60", "-l", str(folder / "log")) == 0, (folder / "log").read_text()

@@ -105,8 +105,8 @@ def test_a_port_that_somebody_else_took_is_not_taken_for_our_server(monkeypatch:
     """The double of the other tests: between the choice of a port and the start another program may come first."""
     with answering(refuse) as port:
         ports = iter([port, port])
-        real = sshd._free_port
-        monkeypatch.setattr(sshd, "_free_port", lambda: next(ports, None) or real())
+        real = sshd.free_port
+        monkeypatch.setattr(sshd, "free_port", lambda: next(ports, None) or real())
         with sshd.Sshd() as account:
             assert account.port != port
             shown = read_host_key("127.0.0.1", account.port, 60, SystemClock())
