@@ -196,10 +196,11 @@ class Adversary(RuleBasedStateMachine):
         if day >= POLICY.daily or any(self._worth(one) > self._worth(snapshot) for one in same_day):
             return True
         # Nobody can tell a false record from a true one while the writer's next one has not come, and a true one that
-        # came late counts only where there is no other.
+        # came late counts only where there is no other; so does one that was not there when a keeper looked.
         rivals = [one for one in self.thief.rivals if one.date() == exported.date()]
         followed = any(one > snapshot for one in region.arrived.keys() - region.expired)
-        return bool(rivals) and (self._is_late(snapshot) or not followed)
+        touched = not self.thief.touched.isdisjoint(region.places(snapshot))
+        return bool(rivals) and (touched or self._is_late(snapshot) or not followed)
 
     def _is_late(self, snapshot: SnapshotName) -> bool:
         """Whether no keeper took it in within a run's longest time."""

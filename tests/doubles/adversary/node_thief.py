@@ -87,6 +87,8 @@ class NodeThief:
     """When his false snapshots were exported that do not lie about that: no date tells them from honest ones."""
     undo: list[Callable[[], None]] = field(default_factory=list)
     """What puts each honest object back that he moved, altered or took away, the last one last."""
+    touched: set[str] = field(default_factory=set)
+    """The names of such objects, of all times: a keeper that ran meanwhile takes in late what comes back."""
     _own: dict[str, bytes] = field(default_factory=dict)
     """What he put last under each name."""
     spoils: bool = False
@@ -96,6 +98,11 @@ class NodeThief:
     def __post_init__(self) -> None:
         self.signer = self.region.signer if self.signing else Signer(self.region.random(32))
         self.old_keyrings: list[tuple[str, bytes]] = []
+
+    def take(self, name: str, back: Callable[[], None]) -> None:
+        """Note that an honest object is not where and as it was, and what puts it back."""
+        self.touched.add(name)
+        self.undo.append(back)
 
     @property
     def disturbs(self) -> bool:
@@ -111,7 +118,7 @@ class NodeThief:
             if self.rights == "add" and path.exists():
                 return
             if path.is_file() and self.rights == "write" and path.read_bytes() != self._own.get(name):
-                self.undo.append(partial(self._put_back, name, path.read_bytes()))
+                self.take(name, partial(self._put_back, name, path.read_bytes()))
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
             self._own[name] = data
@@ -282,7 +289,7 @@ class NodeThief:
             name, older = self.old_keyrings[pick % len(self.old_keyrings)]
             self._replace(name, older)
         elif how == "remove":
-            self.undo.append(partial(self._put_back, name, data))
+            self.take(name, partial(self._put_back, name, data))
             path.unlink()
         elif how == "cut":
             self._replace(name, data[: len(data) // 2])
@@ -324,7 +331,7 @@ class NodeThief:
     def _replace(self, name: str, data: bytes) -> None:
         path = self.region.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.undo.append(partial(self._put_back, name, path.read_bytes() if path.is_file() else None))
+        self.take(name, partial(self._put_back, name, path.read_bytes() if path.is_file() else None))
         path.write_bytes(data)
         os.utime(path, (self.region.time.now.timestamp(),) * 2)
 

@@ -83,7 +83,7 @@ class ObjectMover:
             aside.parent.mkdir(exist_ok=True)
             data = path.read_bytes()
             path.rename(aside)
-            thief.undo.append(partial(self._move_back, target, str(aside.relative_to(thief.region.root)), data))
+            thief.take(target, partial(self._move_back, target, str(aside.relative_to(thief.region.root)), data))
         # Not the ledger and the repository's document, without which the run cannot end (`test_moved_objects.py`).
         self._move(move.pick, target, move.instead, ("keyrings/", "packs/", "snapshots/"))
 
@@ -114,7 +114,7 @@ class ObjectMover:
             self._junk.add(junk)
             os.utime(root / name, (thief.region.time.now.timestamp(),) * 2)
         if data not in self._junk:
-            thief.undo.append(partial(self._move_back, name, target, data))
+            thief.take(name, partial(self._move_back, name, target, data))
         self.moved += 1
 
     def _move_back(self, name: str, target: str, data: bytes) -> None:
