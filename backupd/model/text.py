@@ -129,3 +129,10 @@ def spell_about(span: timedelta) -> str:
     days, rest = divmod(hours, 24)
     spelt = [f"{number} {name}" for number, name in ((days, "d"), (rest, "h")) if number]
     return " ".join(spelt) or "0 h"
+
+
+def spell_age(span: timedelta) -> str:
+    """Write how long ago something was, or will be, in whole hours, and below one in minutes, rounded down."""
+    if span < timedelta(hours=1):
+        return f"{max(span, timedelta()) // timedelta(minutes=1)} min"
+    return spell_about(span - span % timedelta(hours=1))

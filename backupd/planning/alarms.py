@@ -23,7 +23,7 @@ from backupd.model.status import (
     ServerChange,
     StoreFacts,
 )
-from backupd.model.text import counted, spell, spell_about
+from backupd.model.text import counted, spell, spell_age
 
 _ROOM: Final = 0.1
 """The part of a store's room below which the store counts as full."""
@@ -76,7 +76,7 @@ def _observation(region: RegionFacts, watch: Watch) -> Iterator[Alarm]:
         yield Alarm(
             code=AlarmCode.NOT_OBSERVED,
             region=region.region,
-            message=f"nobody has seen how region '{region.region}' stands for {spell_about(age)}",
+            message=f"nobody has seen how region '{region.region}' stands for {spell_age(age)}",
             hint="See what the daemon says of its `observe` jobs: what is not seen may be anything.",
         )
 
@@ -93,7 +93,7 @@ def _deadlines(region: RegionFacts, now: datetime) -> Iterator[Alarm]:
     if region.next_deadline is not None and region.endangered is not None and now > region.endangered:
         left = region.next_deadline - now
         day = f"{region.next_deadline:%Y-%m-%d}"
-        due = f"overdue since {day}" if left < timedelta() else f"due in {spell_about(left)}, on {day}"
+        due = f"overdue since {day}" if left < timedelta() else f"due in {spell_age(left)}, on {day}"
         yield Alarm(
             code=AlarmCode.DEADLINE_NEAR,
             region=region.region,
@@ -121,7 +121,7 @@ def _proof(region: RegionFacts, now: datetime) -> Iterator[Alarm]:
         return
     age, most = now - since, timedelta(seconds=every) * (_LATE_PART + 1) / _LATE_PART
     if age > most:
-        proof = f"the newest proof is {spell_about(age)} old" if region.proven else "there is no proof at all"
+        proof = f"the newest proof is {spell_age(age)} old" if region.proven else "there is no proof at all"
         yield Alarm(
             code=AlarmCode.PROOF_STALE,
             region=region.region,
@@ -214,7 +214,7 @@ def _ages(region: RegionFacts, store: StoreFacts, now: datetime) -> Iterator[Ala
                 region=region.region,
                 subject=subject,
                 message=f"the newest snapshot of '{database.label}' on '{store.store}' is dated "
-                f"{spell_about(at - now)} ahead of this machine's clock",
+                f"{spell_age(at - now)} ahead of this machine's clock",
                 hint="Set the clock that is wrong, this machine's or the node's: no age or date can be believed.",
             )
         elif most is not None and now - at > most:
@@ -222,7 +222,7 @@ def _ages(region: RegionFacts, store: StoreFacts, now: datetime) -> Iterator[Ala
                 code=AlarmCode.BACKUP_OLD,
                 region=region.region,
                 subject=subject,
-                message=f"the newest snapshot of '{database.label}' on '{store.store}' is {spell_about(now - at)} old, "
+                message=f"the newest snapshot of '{database.label}' on '{store.store}' is {spell_age(now - at)} old, "
                 + expected,
                 hint="See what the daemon says of its `backup` jobs; `backupd backup` tries one now.",
             )
@@ -260,7 +260,7 @@ def _keeper(region: RegionFacts, store: StoreFacts, now: datetime) -> Iterator[A
             code=AlarmCode.KEEPER_IDLE,
             region=region.region,
             subject=store.store,
-            message=f"no keeper's run came to its end on '{store.store}' for {spell_about(now - since)}",
+            message=f"no keeper's run came to its end on '{store.store}' for {spell_age(now - since)}",
             hint=f"Deadlines count on one within {spell(gap)}: see what the keeper's daemon says of its `purge` jobs.",
         )
     if region.ledger is not None and store.ledger_entries is not None and store.ledger_entries < region.ledger.seq:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from backupd.errors import BackupdError, StoreAuthError, StoreGoneError
 from backupd.model.ids import RegionName
-from backupd.model.text import compact, spell_about
+from backupd.model.text import compact, spell_age
 from backupd.operations.phases import Phases
 from backupd.repository.layout import RECORDS, REPOSITORY, place_of
 from backupd.trace import ASKING, Trace, Warned
@@ -68,7 +68,7 @@ def warn_of_newer(context: Context, region: RegionName, opened: tuple[str, Repos
             trace.emit(Warned(f"{name} does not say what it has, so it may have newer snapshots: {error.message}"))
             continue
         if theirs is not None and (ours is None or theirs - ours > enough):
-            than = "there is none" if ours is None else f"{spell_about(theirs - ours)} newer than the newest"
+            than = "there is none" if ours is None else f"{spell_age(theirs - ours)} newer than the newest"
             trace.emit(
                 Warned(
                     f"{name} lists a snapshot of {theirs:%Y-%m-%d %H:%M} UTC, {than} on {read}, which is read",

@@ -116,6 +116,16 @@ def test_without_a_promise_a_backup_that_was_due_twice_is_old() -> None:
     assert found[0].message == "the newest snapshot of 'app' on 'zurich' is 2 d 1 h old, and one is due every 1 d"
 
 
+@pytest.mark.parametrize(
+    ("minutes", "said"), [(49 * 60, "2 d 1 h"), (49 * 60 + 59, "2 d 1 h"), (61, "1 h"), (59, "59 min"), (5, "5 min")]
+)
+def test_no_age_is_more_than_it_is(minutes: int, said: str) -> None:
+    """A snapshot of five minutes ago is not an hour old."""
+    stores = (store(databases=(database(published=NOW - minutes * timedelta(minutes=1)),)),)
+    (found,) = judge(region(stores=stores, promises=Promises(rpo=60)), WATCH)
+    assert f" is {said} old, " in found.message
+
+
 def test_a_snapshot_of_the_next_minutes_is_no_alarm() -> None:
     """Clocks differ a little; one of the day after tomorrow is, since nobody knows then how old anything is."""
     (ahead,) = judge(region(stores=(store(databases=(database(published=NOW + 2 * DAY),)),)), WATCH)
