@@ -159,8 +159,8 @@ class Ownership:
             for root in self._keys.roots()
             for key in self._leading(root)
             if len(key.columns) == 1
-            and (key.columns != key.target_columns or _folded(key.columns[0]).endswith("id"))
-            and _folded(key.columns[0]) != "id"
+            and (key.columns != key.target_columns or folded(key.columns[0]).endswith("id"))
+            and folded(key.columns[0]) != "id"
             and self._leads_to_tenants(key)
             and not self._keys.name_doubt(key)
         }
@@ -206,9 +206,9 @@ class Ownership:
 
     def _like(self, root: TableName, named: set[str], without: Collection[str] = ()) -> tuple[str, ...]:
         """Return a table's columns of these names, also where they are spelled tenantId and tenant_id."""
-        table, same = self._tables[root], {_folded(name) for name in named}
+        table, same = self._tables[root], {folded(name) for name in named}
         columns = (*table.columns, *table.generated)
-        return tuple(sorted(one for one in columns if _folded(one) in same and one not in without))
+        return tuple(sorted(one for one in columns if folded(one) in same and one not in without))
 
     def _leave_reached(self) -> None:
         """Leave the tables from which a key leads to what is mapped, or waits to be.
@@ -345,7 +345,8 @@ def _told(referring: Sequence[tuple[Table, ForeignKey]]) -> str:
     return f"{' and '.join(names)} {'refers' if len(names) == 1 else 'refer'} to each row one to one"
 
 
-def _folded(column: str) -> str:
+def folded(column: str) -> str:
+    """Return a column's name as it is for all its spellings: tenantId and tenant_id."""
     return column.replace("_", "").lower()
 
 

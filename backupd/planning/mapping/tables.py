@@ -26,9 +26,10 @@ from backupd.model.tenancy import (
 from backupd.planning.mapping.identity import AMBIGUOUS_CURE, several_spellings
 from backupd.planning.mapping.keys import KeyFacts
 from backupd.planning.mapping.names import NamePatterns
-from backupd.planning.mapping.ownership import REFERRED, Ownership, unsettled
+from backupd.planning.mapping.ownership import REFERRED, Ownership, folded, unsettled
 from backupd.planning.mapping.rules import TenancyRules, UncoveredError, as_step, joined, spelled
 
+_UNCOVERED = "no rule, tenant column or pattern covers it"
 _LONGEST_PATH = 6
 _MOST_PROPOSALS = 3
 
@@ -234,15 +235,21 @@ class _Mapper:
             ways = tuple(Way(column=column, remark=doubt, route=Column(column)) for column, doubt in own.items())
             gap = Gap.DOUBTFUL if all(own.values()) else Gap.SEVERAL
             return UnmappedTable(table.name, REFERRED, ways, gap, root=root)
-        ways = tuple(self._ways(table))
+        like = self._spelled_otherwise(table)
+        ways = (*(Way(column=column, route=Column(column)) for column in like), *self._ways(table))
         gap = Gap.RULE if fault else Gap.DOUBTFUL if ways else Gap.NO_WAY
-        reason = fault or "no rule, tenant column or pattern covers it"
+        reason = fault or (f"{', '.join(like)}: names tenants, spelled otherwise" if like else _UNCOVERED)
         return UnmappedTable(table.name, reason, ways, gap, root=root)
 
     @cached_property
     def _tenants_keys(self) -> dict[TableName, dict[str, str]]:
         """The columns to which tenant columns refer, by table; a tenants' table that nobody named is found by them."""
         return self.keys.named_by(self.routes)
+
+    def _spelled_otherwise(self, table: Table) -> list[str]:
+        """Return a table's columns that have the tenants' column's name in another spelling."""
+        name = self.tenancy.column
+        return [] if name is None else [one for one in table.columns if one != name and folded(one) == folded(name)]
 
     def _ways(self, table: Table) -> Iterator[Way]:
         """Yield the best paths to a tenant: paths of safe keys first, then shorter ones."""

@@ -123,6 +123,15 @@ def test_what_has_a_way_to_a_tenant_is_never_shared_by_a_default() -> None:
     }
 
 
+def test_a_tenants_column_in_another_spelling_is_never_shared_by_a_default() -> None:
+    """Older tables may say tenant_id, and newer ones tenantId, without a key."""
+    issue, note, plain = table("issue", "tenant_id"), table("note", "tenantId", "text"), table("plain", "tenancy")
+    outcome = mapping(by_column(unclassified="shared"), issue, note, plain)
+    (left,) = outcome.unmapped
+    assert (left.table.table, left.gap, [way.column for way in left.ways]) == ("note", Gap.DOUBTFUL, ["tenantId"])
+    assert left.reason == "tenantId: names tenants, spelled otherwise"
+
+
 def test_no_path_through_a_partition_of_the_table_itself_is_proposed() -> None:
     """The rule that the proposal would make is the partition's, too, and that has no such key."""
     whole = table("whole", "id", "piece", keys=(key("whole_piece", "piece"),))
