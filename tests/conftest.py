@@ -1,6 +1,7 @@
 """Only a list of fixture modules; the fixtures live in the files named."""
 
 pytest_plugins = [
+    "fix_order",
     "fix_internal_errors",
     "fix_clock",
     "fix_postgres",

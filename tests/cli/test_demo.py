@@ -15,6 +15,7 @@ from doubles.paths import ROOT
 NOT_CLONED = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", "__pycache__")
 
 
+@pytest.mark.longest
 @pytest.mark.timeout(600)
 def test_the_demo_keeps_its_promises_and_leaves_nothing(tmp_path):
     """From a clean copy, every step turns out as told, and neither servers nor files stay."""

@@ -45,6 +45,7 @@ def reader(tmp_path, bare_python):
         one.close()
 
 
+@pytest.mark.longest
 @pytest.mark.timeout(900)
 def test_every_command_in_readme_and_manual_works(reader):
     """Followed from the first key to a stolen keeper, on real servers, each block does what is said."""

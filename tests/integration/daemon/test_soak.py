@@ -11,6 +11,7 @@ import pytest
 from doubles.paths import ROOT
 
 
+@pytest.mark.longest
 @pytest.mark.timeout(1500)
 def test_a_week_of_everything_keeps_every_promise() -> None:
     """Departures, outages, restarts and kills: what is on the store then is what was promised, and nothing is left."""

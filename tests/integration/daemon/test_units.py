@@ -170,6 +170,7 @@ def test_a_server_of_the_drills_unit_sees_nothing_of_it(booted: Installed) -> No
     assert shown["/var/lib/backupd-drill"].split() == ["own"]
 
 
+@pytest.mark.longest
 def test_the_program_works_as_confined_as_its_units(booted: Installed) -> None:
     """From init to drill, each command by the role whose it is, with that unit's user, credentials and restrictions."""
     assert "append_only yes" in booted.as_unit("node", "init", "be")

@@ -111,6 +111,7 @@ def test_partitions_that_are_the_same_everywhere_are_filled_by_themselves(databa
         assert moving_partitions(connection) == {}
 
 
+@pytest.mark.longest
 def test_a_drill_compares_rows_that_moved(
     pg17: Server, make_database: Callable[..., Database], region: Region, drills: Drills
 ) -> None:
